@@ -1,0 +1,411 @@
+//! The pgoutput plugin's messages, assembled to fragments of transactions
+//! (Postgres manual, "Logical Replication Message Formats", protocol 1).
+//!
+//! The hot loop of ingest: a row's text is a slice of what was read from the
+//! socket, and its only allocation is its table of cells. A transaction of any
+//! size is cut into fragments, so memory is bounded. Input that makes no sense
+//! is an error and never a panic.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use change::{
+    Cell, Change, Column, Commit, Fragment, Lsn, Operation, Relation, ReplicaIdentity, Row,
+};
+
+use crate::error::Error;
+
+/// A fragment is closed when it has this many bytes of messages …
+pub const FRAGMENT_BYTES: usize = 512 * 1024;
+/// … or this many changes.
+pub const FRAGMENT_CHANGES: usize = 4096;
+
+/// Postgres' limit on the columns of a result (`MaxTupleAttributeNumber`).
+const COLUMN_COUNT_MAX: usize = 1664;
+
+/// Turns messages into fragments. Lives as long as one replication session:
+/// the relations it knows are the ones the server sent in this session.
+#[derive(Debug, Default)]
+pub struct Decoder {
+    relations: HashMap<u32, Arc<Relation>>,
+    /// The relation of the change before; most transactions stay with one.
+    recent: Option<Arc<Relation>>,
+    /// By relation, the transaction up to which it is set aside come what may.
+    set_aside: HashMap<u32, Lsn>,
+    open: Option<Open>,
+    ignored_count: u64,
+}
+
+/// The transaction that began and has not committed.
+#[derive(Debug)]
+struct Open {
+    commit_lsn: Lsn,
+    xid: u32,
+    next_op_index: u64,
+    first: bool,
+    changes: Vec<Change>,
+    byte_count: usize,
+}
+
+impl Decoder {
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Until its replica identity is full, the changes of this relation are
+    /// counted, so that offsets stay what they are, but not decoded: for a
+    /// table whose changes cannot be used, while the stream goes on for the
+    /// others.
+    pub fn set_aside(&mut self, relation_oid: u32) {
+        self.set_aside_until(relation_oid, Lsn::ZERO);
+    }
+
+    /// As [`Self::set_aside`], and through the transaction committed at
+    /// `commit_lsn` whatever the identity: that is where decoding failed, and
+    /// the server may send again what it was before.
+    pub fn set_aside_until(&mut self, relation_oid: u32, commit_lsn: Lsn) {
+        self.set_aside.insert(relation_oid, commit_lsn);
+    }
+
+    /// The transaction that is being received, also after an error in it.
+    pub fn open_commit_lsn(&self) -> Option<Lsn> {
+        self.open.as_ref().map(|open| open.commit_lsn)
+    }
+
+    /// Whether a transaction began and its commit has not come.
+    pub fn in_transaction(&self) -> bool {
+        self.open.is_some()
+    }
+
+    /// Messages that were understood and carry nothing for us: origins, types,
+    /// logical messages.
+    pub fn ignored_count(&self) -> u64 {
+        self.ignored_count
+    }
+
+    /// Takes one message, and gives the fragment it closes.
+    pub fn feed(&mut self, message: &Bytes) -> Result<Option<Fragment>, Error> {
+        self.feed_slice(message, 0, message.len())
+    }
+
+    /// As [`Self::feed`], for the message at `start..end` of a larger block.
+    pub(crate) fn feed_slice(
+        &mut self,
+        block: &Bytes,
+        start: usize,
+        end: usize,
+    ) -> Result<Option<Fragment>, Error> {
+        let bytes = block.get(start..end).ok_or_else(cut_short)?;
+        let mut input = Input { bytes, at: 0, block, block_start: start };
+        if let Some(open) = &mut self.open {
+            open.byte_count += bytes.len();
+        }
+        match input.u8()? {
+            b'I' => self.insert(&mut input)?,
+            b'U' => self.update(&mut input)?,
+            b'D' => self.delete(&mut input)?,
+            b'R' => self.relation(&mut input)?,
+            b'T' => self.truncate(&mut input)?,
+            b'B' => self.begin(&mut input)?,
+            b'C' => return self.commit(&mut input).map(Some),
+            // Type, Origin, Message.
+            b'Y' | b'O' | b'M' => self.ignored_count += 1,
+            tag => return Err(bad(format!("a change of kind '{}'", tag.escape_ascii()))),
+        }
+        Ok(self.full())
+    }
+
+    /// The open fragment, if it has reached its limit.
+    fn full(&mut self) -> Option<Fragment> {
+        let open = self.open.as_mut()?;
+        let full = open.byte_count >= FRAGMENT_BYTES || open.changes.len() >= FRAGMENT_CHANGES;
+        (full && !open.changes.is_empty()).then(|| open.take(None))
+    }
+
+    fn begin(&mut self, input: &mut Input<'_>) -> Result<(), Error> {
+        let commit_lsn = Lsn(input.u64()?);
+        let _commit_time = input.u64()?;
+        let xid = input.u32()?;
+        if self.open.is_some() {
+            return Err(bad("a transaction that begins inside another"));
+        }
+        let byte_count = input.bytes.len();
+        let changes = Vec::new();
+        let open = Open { commit_lsn, xid, next_op_index: 0, first: true, changes, byte_count };
+        self.open = Some(open);
+        Ok(())
+    }
+
+    fn commit(&mut self, input: &mut Input<'_>) -> Result<Fragment, Error> {
+        let _flags = input.u8()?;
+        let commit_lsn = Lsn(input.u64()?);
+        let end_lsn = Lsn(input.u64()?);
+        let time_us = input.u64()? as i64;
+        let mut open = self.open.take().ok_or_else(|| bad("a commit without a begin"))?;
+        if open.commit_lsn != commit_lsn {
+            let began = open.commit_lsn;
+            return Err(bad(format!("a transaction begun for {began}, committed at {commit_lsn}")));
+        }
+        Ok(open.take(Some(Commit { end_lsn, time_us })))
+    }
+
+    fn insert(&mut self, input: &mut Input<'_>) -> Result<(), Error> {
+        let Some(relation) = self.changed(input)? else { return Ok(()) };
+        input.expect(b'N')?;
+        let new = input.tuple(&relation)?;
+        self.push(relation, Operation::Insert { new })
+    }
+
+    fn update(&mut self, input: &mut Input<'_>) -> Result<(), Error> {
+        let Some(relation) = self.changed(input)? else { return Ok(()) };
+        if relation.identity != ReplicaIdentity::Full {
+            return Err(not_full(&relation));
+        }
+        let old = match input.u8()? {
+            b'O' => {
+                let old = input.tuple(&relation)?;
+                input.expect(b'N')?;
+                Some(old)
+            }
+            b'N' => None,
+            b'K' => return Err(not_full(&relation)),
+            tag => return Err(bad(format!("a tuple of kind '{}'", tag.escape_ascii()))),
+        };
+        let mut new = input.tuple(&relation)?;
+        if new.has_unchanged() {
+            match &old {
+                Some(old) if !old.has_unchanged() => new.fill_unchanged(old),
+                Some(_) | None => return Err(not_full(&relation)),
+            }
+        }
+        self.push(relation, Operation::Update { old, new })
+    }
+
+    fn delete(&mut self, input: &mut Input<'_>) -> Result<(), Error> {
+        let Some(relation) = self.changed(input)? else { return Ok(()) };
+        match input.u8()? {
+            b'O' => {}
+            b'K' => return Err(not_full(&relation)),
+            tag => return Err(bad(format!("a tuple of kind '{}'", tag.escape_ascii()))),
+        }
+        let old = input.tuple(&relation)?;
+        if old.has_unchanged() {
+            return Err(not_full(&relation));
+        }
+        self.push(relation, Operation::Delete { old })
+    }
+
+    fn truncate(&mut self, input: &mut Input<'_>) -> Result<(), Error> {
+        let count = input.u32()?;
+        // CASCADE and RESTART IDENTITY, in any combination; neither matters:
+        // the relations that a cascade reached are in the list.
+        let options = input.u8()?;
+        if options > 3 {
+            return Err(bad(format!("options {options} of a truncate")));
+        }
+        for _ in 0..count {
+            if let Some(relation) = self.changed(input)? {
+                self.push(relation, Operation::Truncate)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Reads the relation of a change. `None` when it is set aside; the change
+    /// is then counted and no more.
+    fn changed(&mut self, input: &mut Input<'_>) -> Result<Option<Arc<Relation>>, Error> {
+        let oid = input.u32()?;
+        if !self.set_aside.is_empty() && self.stays_aside(oid) {
+            let open = self.open.as_mut().ok_or_else(outside)?;
+            open.next_op_index += 2;
+            return Ok(None);
+        }
+        match &self.recent {
+            Some(relation) if relation.oid == oid => Ok(Some(relation.clone())),
+            Some(_) | None => {
+                let known = self.relations.get(&oid).cloned();
+                let relation =
+                    known.ok_or_else(|| bad(format!("a change of unknown relation {oid}")))?;
+                self.recent = Some(relation.clone());
+                Ok(Some(relation))
+            }
+        }
+    }
+
+    fn stays_aside(&mut self, oid: u32) -> bool {
+        let Some(until) = self.set_aside.get(&oid) else { return false };
+        let is_later = self.open.as_ref().is_some_and(|open| open.commit_lsn > *until);
+        let is_full = self
+            .relations
+            .get(&oid)
+            .is_some_and(|relation| relation.identity == ReplicaIdentity::Full);
+        if is_later && is_full {
+            // What it was set aside for has been mended.
+            self.set_aside.remove(&oid);
+        }
+        !(is_later && is_full)
+    }
+
+    fn push(&mut self, relation: Arc<Relation>, operation: Operation) -> Result<(), Error> {
+        let open = self.open.as_mut().ok_or_else(outside)?;
+        open.changes.push(Change { relation, op_index: open.next_op_index, operation });
+        open.next_op_index += 2;
+        Ok(())
+    }
+
+    fn relation(&mut self, input: &mut Input<'_>) -> Result<(), Error> {
+        let oid = input.u32()?;
+        let schema = match input.text()? {
+            // The protocol's abbreviation.
+            "" => "pg_catalog".to_owned(),
+            schema => schema.to_owned(),
+        };
+        let name = input.text()?.to_owned();
+        let identity = ReplicaIdentity::from_byte(input.u8()?)
+            .ok_or_else(|| bad("an unknown replica identity"))?;
+        let count = input.column_count()?;
+        let mut columns = Vec::with_capacity(count);
+        for _ in 0..count {
+            let key = input.u8()? & 1 != 0;
+            let name = input.text()?.to_owned();
+            let type_oid = input.u32()?;
+            let type_mod = input.u32()? as i32;
+            columns.push(Column { name, type_oid, type_mod, key });
+        }
+        let relation = Relation { oid, schema, name, identity, columns };
+        // The server repeats itself, for instance after autovacuum. The same
+        // Arc lets everybody see by pointer that nothing changed.
+        if self.relations.get(&oid).is_none_or(|known| **known != relation) {
+            self.relations.insert(oid, Arc::new(relation));
+            self.recent = None;
+        }
+        Ok(())
+    }
+}
+
+impl Open {
+    fn take(&mut self, commit: Option<Commit>) -> Fragment {
+        Fragment {
+            commit_lsn: self.commit_lsn,
+            xid: self.xid,
+            changes: std::mem::take(&mut self.changes),
+            commit,
+            first: std::mem::replace(&mut self.first, false),
+            byte_count: std::mem::take(&mut self.byte_count),
+        }
+    }
+}
+
+fn not_full(relation: &Relation) -> Error {
+    Error::ReplicaIdentity {
+        oid: relation.oid,
+        schema: relation.schema.clone(),
+        name: relation.name.clone(),
+    }
+}
+
+fn bad(what: impl Into<String>) -> Error {
+    Error::protocol(format!("{} in the replication stream", what.into()))
+}
+
+fn cut_short() -> Error {
+    bad("a message that ends early")
+}
+
+fn outside() -> Error {
+    bad("a change outside a transaction")
+}
+
+/// A reader of one message that knows where in its block it is.
+struct Input<'a> {
+    bytes: &'a [u8],
+    at: usize,
+    block: &'a Bytes,
+    block_start: usize,
+}
+
+impl<'a> Input<'a> {
+    fn take(&mut self, count: usize) -> Result<&'a [u8], Error> {
+        let end = self.at.checked_add(count).ok_or_else(cut_short)?;
+        let taken = self.bytes.get(self.at..end).ok_or_else(cut_short)?;
+        self.at = end;
+        Ok(taken)
+    }
+
+    fn array<const N: usize>(&mut self) -> Result<[u8; N], Error> {
+        let rest = self.bytes.get(self.at..).ok_or_else(cut_short)?;
+        let array = *rest.first_chunk::<N>().ok_or_else(cut_short)?;
+        self.at += N;
+        Ok(array)
+    }
+
+    fn u8(&mut self) -> Result<u8, Error> {
+        self.array::<1>().map(|[byte]| byte)
+    }
+
+    fn u16(&mut self) -> Result<u16, Error> {
+        self.array().map(u16::from_be_bytes)
+    }
+
+    fn u32(&mut self) -> Result<u32, Error> {
+        self.array().map(u32::from_be_bytes)
+    }
+
+    fn u64(&mut self) -> Result<u64, Error> {
+        self.array().map(u64::from_be_bytes)
+    }
+
+    fn expect(&mut self, tag: u8) -> Result<(), Error> {
+        match self.u8()? {
+            found if found == tag => Ok(()),
+            found => Err(bad(format!("a tuple of kind '{}'", found.escape_ascii()))),
+        }
+    }
+
+    fn text(&mut self) -> Result<&'a str, Error> {
+        let rest = self.bytes.get(self.at..).ok_or_else(cut_short)?;
+        let length = memchr::memchr(0, rest).ok_or_else(cut_short)?;
+        self.at += length + 1;
+        std::str::from_utf8(&rest[..length]).map_err(|_| bad("a name that is not UTF-8"))
+    }
+
+    fn column_count(&mut self) -> Result<usize, Error> {
+        match usize::from(self.u16()?) {
+            count if count <= COLUMN_COUNT_MAX => Ok(count),
+            count => Err(bad(format!("{count} columns"))),
+        }
+    }
+
+    fn tuple(&mut self, relation: &Relation) -> Result<Row, Error> {
+        let count = self.column_count()?;
+        if count != relation.columns.len() {
+            let expected = relation.columns.len();
+            return Err(bad(format!("a tuple of {count} columns for a table of {expected}")));
+        }
+        let start = self.at;
+        let mut cells = Vec::with_capacity(count);
+        for _ in 0..count {
+            cells.push(match self.u8()? {
+                b't' => {
+                    let length = self.u32()? as usize;
+                    let at = self.at - start;
+                    let text = self.take(length)?;
+                    if std::str::from_utf8(text).is_err() {
+                        return Err(bad("a value that is not UTF-8"));
+                    }
+                    // A message is at most 1 GiB.
+                    Cell::Text { start: at as u32, end: (at + length) as u32 }
+                }
+                b'n' => Cell::Null,
+                b'u' => Cell::Unchanged,
+                kind => return Err(bad(format!("a value of kind '{}'", kind.escape_ascii()))),
+            });
+        }
+        let text = self.block.slice(self.block_start + start..self.block_start + self.at);
+        Ok(Row::new(text, cells.into_boxed_slice()))
+    }
+}
+
+#[cfg(test)]
+mod tests;
