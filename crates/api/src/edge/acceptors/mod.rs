@@ -1,0 +1,3 @@
+//! The accept loops, one for each core, all on the listener's socket.
+
+pub(crate) mod acceptor;

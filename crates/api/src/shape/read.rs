@@ -1,0 +1,56 @@
+//! Reading a log without holding up the other requests of a worker thread.
+
+use std::sync::Arc;
+
+use engine::LiveShape;
+use shape::RequestOffset;
+use storage::{ReadError, Slice};
+use tokio::sync::Semaphore;
+
+/// What a log holds after an offset.
+#[derive(Debug)]
+pub(super) struct Part {
+    pub(super) slice: Slice,
+    /// Asked before the log was read: everything up to here that concerns the
+    /// shape is in the log that was read.
+    pub(super) seen_lsn: u64,
+}
+
+impl Part {
+    /// At the end, with nothing to send.
+    pub(super) fn is_empty(&self) -> bool {
+        self.slice.at_end && self.slice.body.iter().all(|bytes| bytes.is_empty())
+    }
+}
+
+/// File reads that may go on at once. More would only make more threads.
+pub(crate) const READS_MAX: usize = 32;
+
+/// How likely it is that a read has to open a file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Likely {
+    /// What a held request was woken for: the newest entries, which a log keeps
+    /// in memory.
+    InMemory,
+    OnDisk,
+}
+
+pub(super) async fn read(
+    files: &Semaphore,
+    shape: &Arc<LiveShape>,
+    after: RequestOffset,
+    likely: Likely,
+) -> Result<Part, ReadError> {
+    let seen_lsn = shape.seen_lsn();
+    // At the end there is nothing to read, so nothing to wait for.
+    let is_at_end = after == RequestOffset::At(shape.log.end());
+    let slice = if is_at_end || likely == Likely::InMemory {
+        shape.log.read(after)?
+    } else {
+        let _turn = files.acquire().await;
+        let shape = Arc::clone(shape);
+        let reading = tokio::task::spawn_blocking(move || shape.log.read(after));
+        reading.await.unwrap_or_else(|failure| std::panic::resume_unwind(failure.into_panic()))?
+    };
+    Ok(Part { slice, seen_lsn })
+}
