@@ -1,8 +1,10 @@
 //! Which shapes a table's changes concern.
 //!
-//! Read by the router for every batch and changed only by it. It is kept
-//! outside the actor, so that a restart of the router forgets no shape.
-//! It decides who wakes, never what is true: a consumer judges by itself.
+//! Read by the router for every batch. It is kept outside the actor, so that a
+//! restart of the router forgets no shape. A shape that is being made enters
+//! through the router, so that it knows what had passed before; others come
+//! and go directly. It decides who wakes, never what is true: a consumer judges
+//! by itself.
 
 use std::collections::HashMap;
 use std::sync::Arc;

@@ -73,13 +73,14 @@ pub struct LiveShape {
     pub(crate) registered_lsn: Lsn,
     /// The writer, between its opening by the registry and its consumer's start.
     pub(crate) parked_log: Mutex<Option<Log>>,
-    pub(crate) schema_header: Arc<str>,
+    /// Replaced when only nullability changed, which makes no new shape.
+    pub(crate) schema_header: Mutex<Arc<str>>,
 }
 
 impl LiveShape {
     /// The value of the `electric-schema` header.
     pub fn schema_header(&self) -> Arc<str> {
-        Arc::clone(&self.schema_header)
+        Arc::clone(&self.schema_header.lock())
     }
 
     pub fn tail(&self) -> watch::Receiver<Tail> {
@@ -181,6 +182,13 @@ impl Shapes {
                 let existing = self.index.find(|definition| answers(definition, request));
                 return existing.ok_or(error);
             }
+            Err(error @ ShapeError::TableNotFound { .. }) => {
+                // A dropped table leaves no message in the stream.
+                if let Some(shape) = self.index.find(|definition| answers(definition, request)) {
+                    self.remove(&shape.handle).await?;
+                }
+                return Err(error);
+            }
             Err(error) => return Err(error),
         };
         let identity = definition.identity();
@@ -189,6 +197,7 @@ impl Shapes {
         for _ in 0..CREATION_TRIES {
             if let Some(shape) = self.index.live(&identity) {
                 if shape.definition.same_structure(&definition) {
+                    *shape.schema_header.lock() = definition.schema_header().into();
                     return Ok(shape);
                 }
                 // The catalog has moved on while no change came by: not the

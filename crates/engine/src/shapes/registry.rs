@@ -286,7 +286,7 @@ impl Args {
         inbox.processed(log.position().max(record.registered_lsn));
         Ok(Arc::new(LiveShape {
             handle: record.handle,
-            schema_header: record.definition.schema_header().into(),
+            schema_header: Mutex::new(record.definition.schema_header().into()),
             definition: Arc::new(record.definition),
             log: log.reader(),
             inbox,

@@ -1,3 +1,4 @@
 //! The accept loops, one for each core, all on the listener's socket.
 
 pub(crate) mod acceptor;
+mod connection;
