@@ -38,7 +38,7 @@ pub struct Config {
     /// Open connections over all acceptors. Past this new ones wait in the
     /// listener's backlog.
     pub connections_max: usize,
-    /// Further routes, asked for every path that is not the protocol's.
+    /// Further routes, asked for `/` and every path that is not the protocol's.
     pub extra: Option<axum::Router>,
 }
 

@@ -107,9 +107,7 @@ impl Error {
             | Self::TableMissing { .. }
             | Self::Lockers { .. } => Class::Retry,
             // The resolver itself being out of reach; std keeps the code to itself.
-            Self::Resolve { source, .. } if source.to_string().contains("Temporary failure") => {
-                Class::Retry
-            }
+            Self::Resolve { source, .. } if is_temporary(source) => Class::Retry,
             Self::Resolve { host, .. } => blocked(
                 "unknown_host",
                 &format!("check the host \"{host}\" in DATABASE_URL, and the DNS of this machine"),
@@ -179,6 +177,12 @@ impl From<tokio_postgres::Error> for Error {
             None => Self::Client { reason: error.to_string() },
         }
     }
+}
+
+/// `EAI_AGAIN`, as glibc and as musl put it.
+fn is_temporary(error: &io::Error) -> bool {
+    let text = error.to_string();
+    text.contains("Temporary failure") || text.contains("Try again")
 }
 
 #[cfg(test)]

@@ -9,7 +9,9 @@
 pub mod catalog;
 mod config;
 mod connect;
+mod dialler;
 mod error;
+mod frame;
 mod login;
 mod login_error;
 pub mod pgoutput;

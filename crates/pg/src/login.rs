@@ -9,12 +9,13 @@ use postgres_protocol::message::frontend;
 use tokio::io::AsyncWriteExt;
 
 use crate::config::{ChannelBinding, Config};
-use crate::connect::Opened;
+use crate::dialler::Opened;
 use crate::error::Error;
+use crate::frame::{Frame, ReadBuffer, lost};
 use crate::login_error::LoginError;
 use crate::server_error::{Login, ServerError};
 use crate::stream::Stream;
-use crate::wire::{CancelToken, Connection, Frame, ReadBuffer, lost, unexpected};
+use crate::wire::{CancelToken, Connection, unexpected};
 
 /// More would let a hostile server keep a thread busy for minutes.
 const SCRAM_ITERATIONS_MAX: u32 = 1_000_000;

@@ -12,11 +12,12 @@ use tokio::io::AsyncWriteExt;
 use tokio::time::{Instant, sleep};
 
 use crate::error::Error;
+use crate::frame::{HEADER_BYTES, ReadBuffer, lost};
 use crate::pgoutput::Decoder;
 use crate::server_error::{Login, ServerError};
 use crate::sql::{quote_identifier, quote_replication_literal};
 use crate::stream::{ReadHalf, WriteHalf};
-use crate::wire::{Connection, HEADER_BYTES, ReadBuffer, lost, unexpected};
+use crate::wire::{Connection, unexpected};
 
 /// Between the Unix epoch and 2000-01-01, from which Postgres counts.
 const PG_EPOCH: Duration = Duration::from_secs(946_684_800);

@@ -23,8 +23,10 @@ pub async fn create_slot(connection: &mut Connection, name: &str) -> Result<Lsn,
     let name = quote_identifier(name);
     let create = format!("CREATE_REPLICATION_SLOT {name} LOGICAL pgoutput NOEXPORT_SNAPSHOT");
     let created = connection.simple_query(&create).await;
-    connection.simple_query("RESET lock_timeout").await?;
+    let reset = connection.simple_query("RESET lock_timeout").await;
+    // The first error is the one that explains.
     let rows = created?;
+    reset?;
     match rows.first().and_then(|row| row.get(1)?.as_deref()) {
         Some(consistent_point) => lsn(consistent_point),
         None => Err(Error::protocol("no consistent point of the new slot")),

@@ -1,120 +1,17 @@
-//! A connection of our own: frames, simple queries, COPY.
+//! A connection of our own: simple queries, COPY, cancelling.
 //!
-//! Reads are large (one system call gives as many rows as the kernel has) and
-//! what is read is handed out as slices of the read buffer, not copied. A
-//! query that was abandoned half-way leaves frames behind; the next one skips
+//! A query that was abandoned half-way leaves frames behind; the next one skips
 //! them, so dropping a future does not break the connection.
 
-use std::io;
-
 use bytes::{Bytes, BytesMut};
-use futures_util::FutureExt;
 use postgres_protocol::message::frontend;
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::config::Config;
 use crate::error::Error;
+use crate::frame::{Frame, HEADER_BYTES, ReadBuffer, frame_length, lost};
 use crate::server_error::{Login, ServerError};
 use crate::stream::Stream;
-
-/// Room for one read. Large, because a walsender writes once per row, and each
-/// of our reads that finds several rows is a wake-up less on both sides.
-const READ_BYTES: usize = 256 * 1024;
-/// The least room a read is started with.
-const READ_BYTES_MIN: usize = 32 * 1024;
-/// Postgres' own limit on a message (`PQ_LARGE_MESSAGE_LIMIT`).
-const FRAME_BYTES_MAX: usize = 0x4000_0000;
-
-/// The tag and the length that begin each message.
-pub(crate) const HEADER_BYTES: usize = 5;
-
-/// One message of the server.
-#[derive(Debug)]
-pub(crate) struct Frame {
-    pub(crate) tag: u8,
-    pub(crate) body: Bytes,
-}
-
-/// What has been read and not yet been parsed.
-#[derive(Debug, Default)]
-pub(crate) struct ReadBuffer {
-    bytes: BytesMut,
-}
-
-impl ReadBuffer {
-    /// Reads once, or for as long as there is something at hand. May be
-    /// dropped at any time without losing bytes.
-    pub(crate) async fn fill(
-        &mut self,
-        source: &mut (impl AsyncRead + Unpin),
-    ) -> Result<usize, Error> {
-        let missing = match frame_length(&self.bytes)? {
-            // A length is believed only as bytes arrive: room doubles.
-            Some(length) => length.saturating_sub(self.bytes.len()).min(self.bytes.len()),
-            None => 0,
-        };
-        let spare = self.bytes.capacity() - self.bytes.len();
-        if spare < READ_BYTES_MIN.max(missing) {
-            self.bytes.reserve(READ_BYTES.max(missing));
-        }
-        let mut count = match source.read_buf(&mut self.bytes).await {
-            Ok(0) => return Err(Error::Closed),
-            Ok(count) => count,
-            Err(error) => return Err(lost(error)),
-        };
-        // TLS gives one record (16 KiB) at a time.
-        while count >= 4096 && self.bytes.capacity() > self.bytes.len() {
-            match source.read_buf(&mut self.bytes).now_or_never() {
-                Some(Ok(more)) if more > 0 => count += more,
-                // An end or an error comes again with the next read.
-                Some(Ok(_) | Err(_)) | None => break,
-            }
-        }
-        Ok(count)
-    }
-
-    /// The next message, when all of it is there.
-    pub(crate) fn frame(&mut self) -> Result<Option<Frame>, Error> {
-        match frame_length(&self.bytes)? {
-            Some(length) if self.bytes.len() >= length => {
-                let frame = self.bytes.split_to(length).freeze();
-                Ok(Some(Frame { tag: frame[0], body: frame.slice(HEADER_BYTES..) }))
-            }
-            Some(_) | None => Ok(None),
-        }
-    }
-
-    /// The messages at the front that are complete and have this tag, as one
-    /// block. Empty when the first is another one or is incomplete.
-    pub(crate) fn frames_of(&mut self, tag: u8) -> Result<Bytes, Error> {
-        let mut end = 0;
-        while self.bytes.get(end) == Some(&tag) {
-            match frame_length(&self.bytes[end..])? {
-                Some(length) if self.bytes.len() - end >= length => end += length,
-                Some(_) | None => break,
-            }
-        }
-        Ok(self.bytes.split_to(end).freeze())
-    }
-}
-
-/// The length of the message at the front, its tag included.
-fn frame_length(bytes: &[u8]) -> Result<Option<usize>, Error> {
-    let Some(header) = bytes.first_chunk::<HEADER_BYTES>() else { return Ok(None) };
-    let length = u32::from_be_bytes([header[1], header[2], header[3], header[4]]) as usize;
-    match (4..=FRAME_BYTES_MAX).contains(&length) {
-        true => Ok(Some(length + 1)),
-        false => Err(Error::protocol(format!("a message of {length} bytes"))),
-    }
-}
-
-/// Postgres and the kernel have many ways to say that the other end is gone.
-pub(crate) fn lost(error: io::Error) -> Error {
-    match error.kind() == io::ErrorKind::UnexpectedEof {
-        true => Error::Closed,
-        false => Error::Io(error),
-    }
-}
 
 /// Rows of a COPY: as many as one read gave.
 #[derive(Debug)]
@@ -322,7 +219,7 @@ impl CancelToken {
     /// Asks over a connection of its own; the query ends with SQLSTATE 57014
     /// unless it was done by then.
     pub async fn cancel(&self) -> Result<(), Error> {
-        let mut stream = crate::connect::open(&self.config, self.tls).await?.stream;
+        let mut stream = crate::dialler::open(&self.config, self.tls).await?.stream;
         let mut message = BytesMut::new();
         frontend::cancel_request(self.pid, self.secret_key, &mut message);
         stream.write_all(&message).await.map_err(lost)?;
@@ -359,7 +256,23 @@ fn data_row(body: &[u8]) -> Result<Vec<Option<String>>, Error> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+
+    /// A connection to a server that sends these bytes and hangs up.
+    fn connected_to(bytes: &[u8]) -> (Connection, std::os::unix::net::UnixStream) {
+        let (ours, theirs) = std::os::unix::net::UnixStream::pair().unwrap();
+        std::io::Write::write_all(&mut &theirs, bytes).unwrap();
+        theirs.shutdown(std::net::Shutdown::Write).unwrap();
+        ours.set_nonblocking(true).unwrap();
+        let stream = Stream::Unix(tokio::net::UnixStream::from_std(ours).unwrap());
+        let config: Config = "postgres://a@h".parse().unwrap();
+        let login = crate::login::who(&config);
+        let cancel = CancelToken { config, tls: false, pid: 1, secret_key: 2 };
+        // Its end stays open for what we send.
+        (Connection::new(stream, ReadBuffer::default(), login, cancel), theirs)
+    }
 
     #[tokio::test]
     async fn frames_are_found_wherever_reads_end() {
@@ -388,6 +301,56 @@ mod tests {
         assert!(frame_length(b"d\xff\xff\xff\xff").is_err());
         assert_eq!(frame_length(b"d\0\0\0").unwrap(), None);
         assert_eq!(frame_length(b"d\0\0\0\x04").unwrap(), Some(5));
+    }
+
+    fn frames() -> impl Strategy<Value = Vec<u8>> {
+        let tag = prop::sample::select(b"RKSZTDCdcHWENAI".to_vec());
+        let body = prop_oneof![
+            prop::collection::vec(any::<u8>(), 0..12),
+            Just(b"SERROR\0C42P01\0Mno\0\0".to_vec()),
+            Just(b"\0\x01\0\0\0\x01x".to_vec()),
+            Just(b"\0\0\0\x0aSCRAM-SHA-256\0\0".to_vec()),
+            Just(b"\0\0\0\0".to_vec()),
+            Just(b"k\0\0\0\0\0\0\0\x01".to_vec()),
+            Just(b"w\0\0\0\0\0\0\0\x01\0\0\0\0\0\0\0\x01".to_vec()),
+        ];
+        let frame = (tag, body).prop_map(|(tag, body)| {
+            let length = (body.len() as u32 + 4).to_be_bytes();
+            [&[tag][..], &length, &body].concat()
+        });
+        let junk = prop::collection::vec(any::<u8>(), 0..12);
+        (prop::collection::vec(frame, 0..8), junk)
+            .prop_map(|(frames, junk)| [frames.concat(), junk].concat())
+    }
+
+    proptest! {
+        #[test]
+        fn no_server_makes_us_panic_or_wait_for_ever(bytes in frames()) {
+            let runtime = tokio::runtime::Builder::new_current_thread()
+                .enable_all()
+                .build()
+                .unwrap();
+            runtime.block_on(async {
+                // A server that hangs up is noticed in each of these.
+                let (mut connection, _server) = connected_to(&bytes);
+                while connection.simple_query("SELECT 1").await.is_ok() {}
+                let (mut connection, _server) = connected_to(&bytes);
+                if connection.copy_out("COPY t TO STDOUT").await.is_ok() {
+                    while let Ok(Some(chunk)) = connection.next_copy().await {
+                        assert!(chunk.rows().count() > 0);
+                    }
+                }
+                let (connection, _server) = connected_to(&bytes);
+                let started = crate::replication::start(connection, "s", "p", change::Lsn::ZERO, 1);
+                if let Ok((mut receiver, _sender)) = started.await {
+                    while receiver.recv().await.is_ok() {}
+                }
+                let (connection, _server) = connected_to(&bytes);
+                let opened = crate::dialler::Opened::plain(connection.stream);
+                let config = "postgres://a:secret@h".parse().unwrap();
+                let _ = crate::login::login(&config, opened, &[]).await;
+            });
+        }
     }
 
     #[test]

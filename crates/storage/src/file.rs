@@ -1,8 +1,8 @@
 //! The only door to the file system.
 //!
 //! Everything else in this crate goes through [`Files`], so that a test can put
-//! a file system in its place that loses, tears or refuses writes. [`Disk`] and
-//! [`DiskFile`] only add the path and the act to an error.
+//! a file system in its place that loses, tears or refuses writes. `Disk` and
+//! `DiskFile` only add the path and the act to an error.
 //!
 //! Writes are positioned: a write that failed half-way is repeated at the same
 //! place, and no shared file cursor can go astray.

@@ -6,8 +6,8 @@
 //!   lock                      flock'ed while in use; holds the owner's pid
 //!   token                     "17\n": the fencing token, one higher at each open
 //!   catalog                   record file 'C'
-//!   journal/<lsn>.journal     record file 'J'; <lsn>: 16 hex digits, not above
-//!                             any commit LSN in the file, above all in older ones
+//!   journal/<lsn>.journal     record file 'J'; <lsn>: 16 hex digits, one above the
+//!                             last commit LSN before the file
 //!   shapes/<handle>/
 //!     snapshot.<k>            JSON of chunk k as an HTTP body carries it, without
 //!                             the brackets; its length and CRC are in the meta

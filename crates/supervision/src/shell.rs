@@ -108,6 +108,12 @@ impl<A: Actor> Actor for Shell<A> {
         held: &mut Held<A>,
     ) -> Result<(), ActorProcessingErr> {
         let incarnation = &held.life.incarnation;
+        if incarnation.handled() == 0 {
+            // ractor has just told the supervisor of the start, and tokio keeps
+            // that wake-up for this thread alone. Should the handler block,
+            // the supervisor would wait with it.
+            tokio::task::yield_now().await;
+        }
         incarnation.count_handled();
         let future = pin!(held.actor.handle(myself, message, &mut held.state));
         outcome(incarnation, panics::catch(&incarnation.span, future).await)

@@ -244,6 +244,13 @@ impl Slot {
         }
     }
 
+    pub(crate) fn forget_children(&self) {
+        let _gate = self.forest.gate.read();
+        if let Some(mut table) = self.lock() {
+            table.slots.clear();
+        }
+    }
+
     /// From now on no child is launched: by this generation, or by any.
     pub(crate) fn close(&self, generation: Option<u64>) -> Vec<Arc<Slot>> {
         let Some(mut table) = self.lock() else { return Vec::new() };

@@ -5,7 +5,6 @@
 
 use std::fmt;
 use std::future::Future;
-use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -122,20 +121,14 @@ impl TaskSet {
         while self.tasks.try_join_next().is_some() {}
         let running = Running::new(&self.running_count);
         let span = Span::current();
-        self.spawn_on_set(async move {
+        let mut future = Box::pin(future);
+        self.tasks.spawn(async move {
             let _running = running;
-            let future = pin!(future);
-            if let Err(reason) = panics::catch(&span, future).await {
-                span.in_scope(
-                    || tracing::error!(context = "task", task = label, %reason, "task panicked"),
-                );
+            if let Err(reason) = panics::catch(&span, future.as_mut()).await {
+                let _span = span.enter();
+                tracing::error!(context = "task", task = label, %reason, "task panicked");
             }
         });
-    }
-
-    #[allow(clippy::disallowed_methods, reason = "the set is owned by an actor's state")]
-    fn spawn_on_set(&mut self, future: impl Future<Output = ()> + Send + 'static) {
-        self.tasks.spawn(future);
     }
 
     /// Those still running.

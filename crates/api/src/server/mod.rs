@@ -68,12 +68,16 @@ impl Server {
         let stamp = Stamp::new(route, &request);
         let is_get = matches!(*request.method(), Method::GET | Method::HEAD);
         match (route, is_get) {
-            (Route::Root, true) => Box::pin(ready(stamp.put_on(root()))),
             (Route::Health, true) => Box::pin(ready(stamp.put_on(health(self.health.state())))),
             (Route::Root | Route::Health, false) => Box::pin(ready(stamp.put_on(not_found()))),
             (Route::Shape, _) => Box::pin(
                 shape::respond(self, request, drain).map(|response| stamp.put_on(response)),
             ),
+            // The demo has a page of its own at the root.
+            (Route::Root, true) => Box::pin(async move {
+                let response = self.extra(request).await;
+                response.unwrap_or_else(|| stamp.put_on(root()))
+            }),
             (Route::Other, _) => Box::pin(async move {
                 let response = self.extra(request).await;
                 response.unwrap_or_else(|| stamp.put_on(not_found()))

@@ -19,7 +19,7 @@ use tokio::sync::watch;
 use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::CancellationToken;
 
-use super::read::{Likely, Part, read};
+use super::read::{Part, read};
 use super::{Step, refusal, resolve};
 use crate::admission::Permit;
 use crate::request::{Live, Parameters};
@@ -87,7 +87,7 @@ impl Hold {
     }
 
     pub(super) async fn begin(self: Box<Self>, condition: Option<&str>) -> Step {
-        match (self.look(Likely::OnDisk).await, self.live) {
+        match (self.look().await, self.live) {
             (Look::Data(part), _) | (Look::End(part), Live::No) => {
                 Step::Done(self.reply(part, condition))
             }
@@ -105,17 +105,13 @@ impl Hold {
         let started = Instant::now();
         let whole = self.server.config.long_poll_timeout;
         let mut woken = Woken::News;
-        let mut likely = Likely::OnDisk;
         loop {
             // Boxed, so that a held request does not keep the space of a look.
-            let limit = match (Box::pin(self.look(likely)).await, self.live, woken) {
+            let limit = match (Box::pin(self.look()).await, self.live, woken) {
                 (Look::Data(part), _, _) | (Look::End(part), Live::No, _) => {
                     return self.reply(part, None);
                 }
-                (Look::End(_), Live::LongPoll | Live::Sse, Woken::News) => {
-                    likely = Likely::InMemory;
-                    whole
-                }
+                (Look::End(_), Live::LongPoll | Live::Sse, Woken::News) => whole,
                 (Look::End(part), _, Woken::TimeIsUp | Woken::Draining) => {
                     return Box::pin(self.nothing_came(part)).await;
                 }
@@ -146,11 +142,11 @@ impl Hold {
         timeout_at(until, news).await.unwrap_or(Woken::TimeIsUp)
     }
 
-    pub(super) async fn look(&self, likely: Likely) -> Look {
+    pub(super) async fn look(&self) -> Look {
         if self.shape.is_removed() {
             return Look::Gone;
         }
-        match read(&self.server.files, &self.shape, self.offset, likely).await {
+        match read(&self.server.files, &self.shape, self.offset).await {
             Ok(part) if part.is_empty() => Look::End(part),
             Ok(part) => Look::Data(part),
             Err(ReadError::OutOfBounds) => Look::Ahead,

@@ -26,25 +26,13 @@ impl Part {
 /// File reads that may go on at once. More would only make more threads.
 pub(crate) const READS_MAX: usize = 32;
 
-/// How likely it is that a read has to open a file.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Likely {
-    /// What a held request was woken for: the newest entries, which a log keeps
-    /// in memory.
-    InMemory,
-    OnDisk,
-}
-
 pub(super) async fn read(
     files: &Semaphore,
     shape: &Arc<LiveShape>,
     after: RequestOffset,
-    likely: Likely,
 ) -> Result<Part, ReadError> {
     let seen_lsn = shape.seen_lsn();
-    // At the end there is nothing to read, so nothing to wait for.
-    let is_at_end = after == RequestOffset::At(shape.log.end());
-    let slice = if is_at_end || likely == Likely::InMemory {
+    let slice = if shape.log.is_in_memory(after) {
         shape.log.read(after)?
     } else {
         let _turn = files.acquire().await;

@@ -17,7 +17,7 @@ use shape::{Offset, RequestOffset, up_to_date};
 use tokio::time::Instant;
 
 use super::hold::{Hold, Look, Woken};
-use super::read::{Likely, Part};
+use super::read::Part;
 use crate::response::{Body, Data, Etag, Freshness, Response, data};
 
 /// A stream ends after this long; the client comes back with another cursor.
@@ -35,7 +35,7 @@ struct Feed {
 pub(super) async fn respond(mut hold: Box<Hold>) -> Response {
     let end = hold.shape.log.end();
     hold.offset = resume(hold.offset, end);
-    let is_at_end = match hold.look(Likely::OnDisk).await {
+    let is_at_end = match hold.look().await {
         Look::Gone => return hold.rotated().await,
         Look::End(_) => true,
         // A stream that cannot go on ends without a word, and the client asks
@@ -83,17 +83,13 @@ impl Feed {
         let ends = self.opened + TIMEOUT;
         let quiet_until = Instant::now() + KEEP_ALIVE;
         let mut ahead_since = None;
-        let mut likely = Likely::OnDisk;
         loop {
-            let until = match self.hold.look(likely).await {
+            let until = match self.hold.look().await {
                 Look::Data(part) => {
                     self.hold.offset = RequestOffset::At(part.slice.end);
                     return Some((frames(&part), self));
                 }
-                Look::End(_) => {
-                    likely = Likely::InMemory;
-                    quiet_until
-                }
+                Look::End(_) => quiet_until,
                 Look::Ahead => {
                     let since = *ahead_since.get_or_insert(Instant::now());
                     since + self.hold.server.config.long_poll_timeout / 2

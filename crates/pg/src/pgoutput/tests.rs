@@ -1,5 +1,5 @@
 use bytes::{BufMut, BytesMut};
-use change::Value;
+use change::{Row, Value};
 use proptest::prelude::*;
 
 use super::*;

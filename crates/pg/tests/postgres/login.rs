@@ -19,6 +19,8 @@ async fn who(config: &Config) -> Result<String, Error> {
     let rows = connection.simple_query("SELECT current_user").await?;
     let client = client(config).await?;
     let row = client.query_one("SELECT current_user::text", &[]).await?;
+    let style = client.query_one("SHOW DateStyle", &[]).await?;
+    assert_eq!(style.get::<_, &str>(0), "ISO, DMY");
     assert_eq!(rows[0][0].as_deref(), Some(row.get(0)));
     Ok(row.get(0))
 }

@@ -60,14 +60,10 @@ pub struct Journal {
     /// Oldest first; they take no more writes.
     closed: VecDeque<Closed>,
     current: Option<Current>,
-    /// A file whose creation failed, and which may be there.
-    unborn: Option<Lsn>,
     /// Records that are not durable yet, in order.
     pending: Vec<u8>,
-    /// Commit LSN of the first transaction that begins in `pending`.
-    pending_first: Option<Lsn>,
-    /// `pending` begins inside a transaction whose beginning is written.
-    continues_written: bool,
+    /// `pending` begins inside a transaction that begins here in the file.
+    continues_from: Option<u64>,
     open: Option<Open>,
     /// What was appended is lost, up to `durable`. Nothing is taken until the
     /// session has ended, or there would be a hole.
@@ -91,7 +87,8 @@ struct Current {
     file: DiskFile,
     /// How much of the file is written and synced.
     byte_count: u64,
-    /// Whether it holds a transaction, or a part of one.
+    /// Whether it holds a whole transaction. Without, it is not closed, since the
+    /// next one would have the same name.
     is_used: bool,
     state: FileState,
 }
@@ -151,10 +148,8 @@ impl Journal {
             encoder: encoding::Encoder::default(),
             closed,
             current,
-            unborn: None,
             pending: Vec::new(),
-            pending_first: None,
-            continues_written: false,
+            continues_from: None,
             open: None,
             interrupted: false,
             appended: position,
@@ -200,7 +195,6 @@ impl Journal {
     fn begin(&mut self, commit_lsn: Lsn) {
         self.encoder.begin();
         self.open = Some(Open { commit_lsn, start: OpenStart::Pending(self.pending.len()) });
-        self.pending_first.get_or_insert(commit_lsn);
     }
 
     /// Takes the server's idle WAL end into memory, so that it may be confirmed
@@ -224,19 +218,16 @@ impl Journal {
     }
 
     fn discard_open(&mut self) {
-        let Some(Open { start, commit_lsn }) = self.open.take() else { return };
+        let Some(Open { start, .. }) = self.open.take() else { return };
         match start {
             OpenStart::Pending(index) => self.pending.truncate(index),
             OpenStart::Written(pos) => {
                 self.pending.clear();
-                self.continues_written = false;
+                self.continues_from = None;
                 if let Some(current) = &mut self.current {
                     current.cut(pos);
                 }
             }
-        }
-        if self.pending_first == Some(commit_lsn) {
-            self.pending_first = None;
         }
     }
 
@@ -255,9 +246,9 @@ impl Journal {
         let is_full = self.current.as_ref().is_some_and(|current| {
             current.is_used && current.byte_count >= self.limits.segment_bytes
         });
-        if is_full && !self.continues_written {
+        if is_full && self.continues_from.is_none() {
             self.directory.check_token()?;
-            self.close_current();
+            self.end_current()?;
         }
         let written_from = match &mut self.current {
             Some(current) => {
@@ -279,67 +270,71 @@ impl Journal {
             *start = OpenStart::Written(written_from + index as u64);
         }
         if let Some(current) = &mut self.current {
-            current.is_used |= self.pending_first.is_some();
+            current.is_used |= self.appended.commit_lsn > self.durable.commit_lsn;
         }
-        self.continues_written = self.open.is_some();
+        self.continues_from = match self.open {
+            Some(Open { start: OpenStart::Written(pos), .. }) => Some(pos),
+            Some(Open { start: OpenStart::Pending(_), .. }) | None => None,
+        };
         self.pending.clear();
-        self.pending_first = None;
         self.durable = self.appended;
     }
 
     /// A file whose fsync failed is cut to what was durable before, and closed:
     /// what waits goes into a new one.
     fn leave_suspect(&mut self) -> Result<(), Error> {
-        let Some(current) = self.current.as_ref().filter(|current| current.is_suspect()) else {
+        if !self.current.as_ref().is_some_and(Current::is_suspect) {
             return Ok(());
-        };
-        current.file.set_len(current.byte_count)?;
-        if self.continues_written {
+        }
+        if self.continues_from.is_some() {
             // The beginning is in the old file and a file must not begin in the
             // middle. Nothing here was confirmed, so Postgres sends it again.
             let found = self.open.map_or(self.appended.commit_lsn, |open| open.commit_lsn);
             self.interrupt();
             return Err(Error::OutOfOrder { found });
         }
-        self.close_current();
-        Ok(())
+        self.end_current()
     }
 
     fn interrupt(&mut self) {
         self.discard_open();
+        if let (Some(pos), Some(current)) = (self.continues_from.take(), &mut self.current) {
+            current.cut(pos);
+        }
         self.pending.clear();
-        self.pending_first = None;
-        self.continues_written = false;
         self.appended = self.durable;
         self.interrupted = true;
     }
 
-    fn close_current(&mut self) {
-        let Some(Current { name, byte_count, .. }) = self.current.take() else { return };
-        self.closed.push_back(Closed { name, last: self.durable.commit_lsn, byte_count });
+    /// Closes the current file where it counts: a discarded beginning of a
+    /// transaction must not lie before the file in which it is whole.
+    fn end_current(&mut self) -> Result<(), Error> {
+        if let Some(current) = &self.current {
+            current.end()?;
+        }
+        if let Some(Current { name, byte_count, .. }) = self.current.take() {
+            self.closed.push_back(Closed { name, last: self.durable.commit_lsn, byte_count });
+        }
+        Ok(())
     }
 
     /// Writes `pending` as a new file and returns where in it it begins.
     fn create_segment(&mut self) -> Result<u64, Error> {
-        let name = self.pending_first.unwrap_or(Lsn(self.durable.commit_lsn.0.saturating_add(1)));
-        // Only a file without transactions can have the same name. The new
-        // one's header says all that it says.
-        self.closed.retain(|closed| closed.name != name);
+        let name = Lsn(self.durable.commit_lsn.0.saturating_add(1));
         let header = segment::header(self.directory.token(), self.durable).encode();
-        let path = segment::path(&self.path, name);
+        let (path, unborn) = (segment::path(&self.path, name), segment::unborn(&self.path));
         let disk = self.directory.disk();
-        // Not emptied but removed: an earlier attempt's fsync may have failed,
-        // and it may have had another name.
-        for stale in self.unborn.into_iter().chain([name]) {
-            disk.remove_file(&segment::path(&self.path, stale))?;
-        }
-        self.unborn = Some(name);
-        let file = disk.open(&path, Mode::Replace)?;
+        // Not emptied but removed: an earlier attempt's fsync may have failed.
+        disk.remove_file(&unborn)?;
+        let file = disk.open(&unborn, Mode::Replace)?;
         file.write_all_at(&header, 0)?;
         file.write_all_at(&self.pending, header.len() as u64)?;
         file.sync()?;
+        // It may take the place of a suspect one without transactions, of which
+        // its header says all there is to say.
+        disk.rename(&unborn, &path)?;
         disk.sync_dir(&self.path)?;
-        self.unborn = None;
+        self.closed.retain(|closed| closed.name != name);
         let written_from = header.len() as u64;
         let byte_count = written_from + self.pending.len() as u64;
         let state = FileState::Good;
@@ -371,7 +366,6 @@ impl Journal {
         self.interrupt();
         self.interrupted = false;
         self.current = None;
-        self.unborn = None;
         self.closed.clear();
         let disk = self.directory.disk();
         // The newest last, so that a crash in between leaves a journal whose
@@ -424,6 +418,18 @@ impl Current {
             FileState::Good | FileState::Cut => FileState::Cut,
             FileState::Suspect => FileState::Suspect,
         };
+    }
+
+    fn end(&self) -> Result<(), Error> {
+        match self.state {
+            FileState::Good => Ok(()),
+            FileState::Cut => {
+                self.file.set_len(self.byte_count)?;
+                self.file.sync()
+            }
+            // Never synced again; a reader can do with what is left of it.
+            FileState::Suspect => self.file.set_len(self.byte_count),
+        }
     }
 
     fn is_suspect(&self) -> bool {

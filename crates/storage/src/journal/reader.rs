@@ -43,6 +43,8 @@ struct Segment {
     vouched: Lsn,
     /// Where reading goes on: after the last durable record that was looked at.
     pos: u64,
+    /// Opened when this was durable, as far as is known.
+    opened_at: Lsn,
 }
 
 impl JournalReader {
@@ -65,10 +67,9 @@ impl JournalReader {
     }
 
     /// The next fragment of a transaction with `after < commit_lsn <= durable`,
-    /// where `durable` is the journal's [`Position::commit_lsn`]; `None`: no more
-    /// of them now.
-    ///
-    /// [`Position::commit_lsn`]: super::Position::commit_lsn
+    /// where `durable` is the journal's `Position::commit_lsn`; `None`: no more
+    /// of them now. A fragment with `first` makes all that came before it of
+    /// the same transaction void.
     pub fn next(&mut self, durable: Lsn) -> Result<Option<Fragment>, Error> {
         if durable <= self.after && self.open.is_none() {
             return Ok(None);
@@ -154,14 +155,29 @@ impl JournalReader {
         let index = names.partition_point(|&name| name <= segment.name);
         // One above `durable` may be half written.
         let Some(&name) = names.get(index).filter(|&&name| name <= durable) else {
-            return Ok(false);
+            return self.open_again(durable);
         };
         let next = Segment::open(&self.disk, &self.path, name)?;
         // All that is durable was in the old file when it was read to its end.
-        if next.passed > segment.passed || self.open.is_some() {
+        if next.passed > segment.passed {
             return Err(Error::Removed { after: self.after, oldest: next.passed });
         }
+        // Left over from a file that could not be synced: here it is whole.
+        self.open = None;
         self.segment = Some(next);
+        Ok(true)
+    }
+
+    /// A file without transactions that could not be synced has its name taken
+    /// by another one.
+    fn open_again(&mut self, durable: Lsn) -> Result<bool, Error> {
+        let Some(segment) = &self.segment else { return Ok(false) };
+        if segment.opened_at >= durable {
+            return Ok(false);
+        }
+        let again = Segment::open(&self.disk, &self.path, segment.name)?;
+        self.open = None;
+        self.segment = Some(Segment { opened_at: durable, ..again });
         Ok(true)
     }
 }
@@ -177,7 +193,8 @@ impl Segment {
         let file = disk.open(&segment::path(journal_path, name), Mode::Read)?;
         let passed = segment::before(&segment::read_header(&file)?).commit_lsn;
         let pos = HEADER_BYTES as u64;
-        Ok(Self { name, stream: Stream::new(file, pos), passed, vouched: Lsn::ZERO, pos })
+        let (stream, none) = (Stream::new(file, pos), Lsn::ZERO);
+        Ok(Self { name, stream, passed, vouched: none, pos, opened_at: none })
     }
 
     fn next(&mut self, durable: Lsn) -> Result<Found, Error> {

@@ -21,8 +21,13 @@ pub(super) fn path(journal_path: &Path, name: Lsn) -> PathBuf {
     journal_path.join(format!("{:016x}{SUFFIX}", name.0))
 }
 
-/// Names of all segments, oldest first. A name is not above any commit LSN in
-/// its file and above all in older ones.
+/// Where a segment is written before it has its name.
+pub(super) fn unborn(journal_path: &Path) -> PathBuf {
+    journal_path.join("next.tmp")
+}
+
+/// Names of all segments, oldest first. A name is one above the last commit LSN
+/// before the file.
 pub(super) fn list(disk: &Disk, journal_path: &Path) -> Result<Vec<Lsn>, Error> {
     let name = |file_name: &String| {
         let digits = file_name.strip_suffix(SUFFIX)?;

@@ -329,7 +329,7 @@ impl Log {
         self.write_queue()
     }
 
-    /// Takes the files back to where they were before [`Log::spill`].
+    /// Takes the files back to where they were before `spill`.
     fn unspill(&mut self, point: Option<(u32, u64)>) -> Result<(), Error> {
         self.unwritten.clear();
         self.unwritten_bytes = 0;

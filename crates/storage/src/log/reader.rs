@@ -100,6 +100,19 @@ impl LogReader {
         &self.shared.handle
     }
 
+    /// Whether [`Self::read`] needs no file for this.
+    pub fn is_in_memory(&self, after: RequestOffset) -> bool {
+        let view = self.shared.view.load();
+        match after {
+            RequestOffset::Now => true,
+            RequestOffset::Start => false,
+            RequestOffset::At(offset) if offset.is_virtual() && offset != Offset::SNAPSHOT_END => {
+                false
+            }
+            RequestOffset::At(offset) => offset >= view.tail.start,
+        }
+    }
+
     /// Everything after `after` up to the end of its chunk, or to the end of
     /// the log if that comes first (protocol §5.2).
     pub fn read(&self, after: RequestOffset) -> Result<Slice, ReadError> {

@@ -22,6 +22,7 @@ use crate::slot::Slot;
 use crate::{ExitReason, Mailbox, StartError};
 
 mod children;
+mod requests;
 mod restart;
 mod round;
 mod state;

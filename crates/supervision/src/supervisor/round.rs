@@ -52,7 +52,10 @@ pub(crate) async fn run(context: &Arc<Context>, plan: Plan) -> Result<(), Failur
         let then = if slotted.starts_again { Standing::Restarting } else { Standing::Stopped };
         end(&slotted.slot, then).await;
     }
-    tokio::time::sleep(plan.delay).await;
+    if !plan.delay.is_zero() {
+        // Even a sleep of nothing takes a millisecond.
+        tokio::time::sleep(plan.delay).await;
+    }
     for slotted in plan.slots.iter().filter(|slotted| slotted.starts_again) {
         start(context, &slotted.slot, plan.round).await?;
     }

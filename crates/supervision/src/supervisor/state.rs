@@ -7,41 +7,40 @@ use std::time::Duration;
 use futures_util::future::join_all;
 use parking_lot::Mutex;
 use ractor::{ActorId, ActorRef};
-use tokio::sync::oneshot;
 use tokio::time::Instant;
 use tokio_util::task::AbortOnDropHandle;
 
-use super::children::{Child, Children, Phase, StartReply, Successor};
+use super::children::{Children, Phase, StartReply};
 use super::restart::Window;
 use super::round::{self, Failure, Plan, Slotted};
 use super::{Args, Context, Message, end};
 use crate::incarnation::Life;
-use crate::node::{Group, Node};
+use crate::node::Group;
 use crate::slot::{Slot, Standing};
 use crate::spec::{Restart, Strategy};
 use crate::{ExitReason, StartError, report, task};
 
 #[derive(Debug)]
 pub(crate) struct State {
-    context: Arc<Context>,
-    group: Arc<Group>,
-    children: Children,
+    pub(super) context: Arc<Context>,
+    pub(super) group: Arc<Group>,
+    pub(super) children: Children,
     window: Window,
-    rounds: BTreeMap<u64, Round>,
+    pub(super) rounds: BTreeMap<u64, Round>,
     next_round: u64,
     /// Held by every task of ours too, so that none of them is left when a
     /// successor starts.
-    life: Arc<Life>,
+    pub(super) life: Arc<Life>,
 }
 
 #[derive(Debug)]
-struct Round {
-    task: AbortOnDropHandle<()>,
-    keys: Vec<u64>,
+pub(super) struct Round {
+    pub(super) task: AbortOnDropHandle<()>,
+    pub(super) keys: Vec<u64>,
     /// Children of this round that ended again before it was over.
     exits: Vec<(u64, ExitReason, Duration)>,
     /// Whoever asked for the child, if it is its first start.
-    reply: Option<StartReply>,
+    pub(super) reply: Option<StartReply>,
 }
 
 impl State {
@@ -51,6 +50,7 @@ impl State {
         if let Some(dynamic) = group.dynamic() {
             dynamic.begin(&slot);
         }
+        slot.set_restarts_in_window(0);
         let mut children = Children::default();
         for child in slot.open(generation, group.children()) {
             children.push(child, Phase::Down);
@@ -230,6 +230,7 @@ impl State {
         for id in replaced {
             if let Some(round) = self.rounds.remove(&id) {
                 keys.extend(&round.keys);
+                round.task.abort();
                 tasks.push(round.task);
             }
         }
@@ -238,7 +239,7 @@ impl State {
         self.begin_round(keys, tasks, delay, None);
     }
 
-    fn begin_round(
+    pub(super) fn begin_round(
         &mut self,
         mut keys: Vec<u64>,
         mut replaced: Vec<AbortOnDropHandle<()>>,
@@ -329,97 +330,8 @@ impl State {
         }
     }
 
-    fn first_start_failed(&mut self, key: u64, reason: ExitReason, reply: StartReply) {
-        if let Some(child) = self.children.remove(key) {
-            report::start_error(&child.slot, &reason);
-            self.context.slot.remove(key);
-            let _ = reply.send(Err(child.slot.failed(reason)));
-        }
-    }
-
-    /// Waits until it is gone; then it is forgotten or stays down.
-    fn end_child(&mut self, key: u64, reply: Option<oneshot::Sender<bool>>) {
-        let Some(child) = self.children.get_mut(key) else { return };
-        if let Phase::Ending { replies, .. } = &mut child.phase {
-            replies.extend(reply);
-            return;
-        }
-        let mut replaced = None;
-        if let Phase::InRound { round } = child.phase
-            && let Some(round) = self.rounds.remove(&round)
-        {
-            replaced = Some(round.task);
-            if let Some(first) = round.reply {
-                let _ = first.send(Err(child.slot.failed(ExitReason::Shutdown(None))));
-            }
-        }
-        let slot = Arc::clone(&child.slot);
-        let (actor, life) = (self.context.actor.clone(), Arc::clone(&self.life));
-        let task = task::spawn(async move {
-            round::settle(replaced.into_iter().collect()).await;
-            end(&slot, Standing::Stopped).await;
-            let _ = actor.send_message(Message::ChildEnded { key });
-            drop(life);
-        });
-        child.phase = Phase::Ending { task, replies: reply.into_iter().collect() };
-    }
-
-    pub(super) fn child_ended(&mut self, key: u64) {
-        let Some(child) = self.children.get_mut(key) else { return };
-        let Phase::Ending { replies, .. } = &mut child.phase else { return };
-        for reply in replies.drain(..) {
-            let _ = reply.send(true);
-        }
-        child.phase = Phase::Down;
-        let is_temporary = child.slot.node.restart_kind() == Restart::Temporary;
-        if is_temporary || self.group.dynamic().is_some() {
-            self.context.slot.remove(key);
-            if let Some(Child { successor: Some(successor), .. }) = self.children.remove(key) {
-                let Successor { node, reply } = *successor;
-                self.start_child(node, reply);
-            }
-        }
-        if self.context.slot.depth.is_none() {
-            // The guardian has nothing to guard any more.
-            self.stop_myself("the root has ended");
-        }
-    }
-
-    pub(super) fn start_child(&mut self, node: Node, reply: StartReply) {
-        let Some(dynamic) = self.group.dynamic() else { return };
-        let max = dynamic.max();
-        if let Some(child) =
-            self.children.key_of(node.id()).and_then(|key| self.children.get_mut(key))
-        {
-            if child.may_be_succeeded() {
-                child.successor = Some(Box::new(Successor { node, reply }));
-            } else {
-                let id = node.id().to_owned();
-                let _ = reply.send(Err(StartError::AlreadyStarted { id }));
-            }
-            return;
-        }
-        if self.children.len() >= max {
-            let _ = reply.send(Err(StartError::AtCapacity { max }));
-            return;
-        }
-        let key = self.children.next_key();
-        let slot = self.context.slot.insert(key, node);
-        self.children.push(slot, Phase::Down);
-        self.begin_round(vec![key], Vec::new(), Duration::ZERO, Some(reply));
-    }
-
-    pub(super) fn terminate_child(&mut self, id: &str, reply: oneshot::Sender<bool>) {
-        match self.children.key_of(id) {
-            Some(key) => self.end_child(key, Some(reply)),
-            None => {
-                let _ = reply.send(false);
-            }
-        }
-    }
-
     /// Ahead of everything that is in the queues; `post_stop` stops the rest.
-    fn stop_myself(&self, why: &str) {
+    pub(super) fn stop_myself(&self, why: &str) {
         self.context.actor.stop(Some(format!("shutdown: {why}")));
     }
 }

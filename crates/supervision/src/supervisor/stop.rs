@@ -81,10 +81,8 @@ pub(crate) async fn purge(slot: &Arc<Slot>) {
             give_up_on(&each, &incarnation);
         }
         each.infer_exit(&incarnation);
-        if !Arc::ptr_eq(&each, slot) {
-            each.set_standing(Standing::Stopped);
-        }
     }
+    note_all_stopped(slot);
 }
 
 /// As if someone outside had killed this child. Nothing if it is not running.
@@ -107,6 +105,20 @@ pub(crate) fn kill(slot: &Arc<Slot>) -> Option<impl Future<Output = ()> + Send +
             let _ = supervisor.send_message(Message::ChildGivenUp { key: slot.key, generation });
         }
     })
+}
+
+/// Nobody else notes what became of children whose supervisor is gone.
+fn note_all_stopped(slot: &Slot) {
+    for child in slot.children() {
+        if let Some(incarnation) = child.incarnation() {
+            child.infer_exit(&incarnation);
+        }
+        child.set_standing(Standing::Stopped);
+        note_all_stopped(&child);
+    }
+    if slot.node.group().is_some_and(|group| group.dynamic().is_some()) {
+        slot.forget_children();
+    }
 }
 
 /// Kills one generation of the top, or whichever it is, and all below it.

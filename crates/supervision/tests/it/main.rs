@@ -6,11 +6,13 @@
     reason = "helpers of tests are not in #[test] functions"
 )]
 
+mod cost;
 mod dynamic;
 mod escalation;
 mod mailbox;
 mod order;
 mod probe;
+mod report;
 mod restart;
 mod storm;
 mod strategy;

@@ -7,31 +7,31 @@ use std::time::Duration;
 use ractor::{Actor, ActorProcessingErr, ActorRef, RpcReplyPort};
 use supervision::{Intensity, Mailbox, Node, Restart, Root, Shutdown, worker};
 
-pub const SECOND: Duration = Duration::from_secs(1);
-pub const MANY: Intensity = Intensity::new(1000, SECOND);
-pub const PATIENT: Shutdown = Shutdown::Timeout(SECOND);
+pub(crate) const SECOND: Duration = Duration::from_secs(1);
+pub(crate) const MANY: Intensity = Intensity::new(1000, SECOND);
+pub(crate) const PATIENT: Shutdown = Shutdown::Timeout(SECOND);
 
 #[derive(Clone, Debug, Default)]
-pub struct Diary(Arc<Mutex<Vec<String>>>);
+pub(crate) struct Diary(Arc<Mutex<Vec<String>>>);
 
 impl Diary {
-    pub fn note(&self, line: impl Into<String>) {
+    pub(crate) fn note(&self, line: impl Into<String>) {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).push(line.into());
     }
 
     /// What was noted since the last call.
-    pub fn take(&self) -> Vec<String> {
+    pub(crate) fn take(&self) -> Vec<String> {
         std::mem::take(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     #[track_caller]
-    pub fn check(&self, expected: &[&str]) {
+    pub(crate) fn check(&self, expected: &[&str]) {
         assert_eq!(self.take(), expected);
     }
 }
 
 #[derive(Debug)]
-pub enum Message {
+pub(crate) enum Message {
     Ping(RpcReplyPort<()>),
     Panic(&'static str),
     Fail(&'static str),
@@ -45,28 +45,28 @@ pub enum Message {
 
 /// One worker of a test's tree, from the test's side.
 #[derive(Clone, Debug)]
-pub struct Probe {
-    pub id: &'static str,
-    pub mailbox: Mailbox<Message>,
-    pub diary: Diary,
+pub(crate) struct Probe {
+    pub(crate) id: &'static str,
+    pub(crate) mailbox: Mailbox<Message>,
+    pub(crate) diary: Diary,
     /// How many of the next starts fail.
-    pub failing_starts: Arc<AtomicUsize>,
+    pub(crate) failing_starts: Arc<AtomicUsize>,
     /// How many of the next starts never end.
-    pub hanging_starts: Arc<AtomicUsize>,
-    pub stop_takes: Duration,
+    pub(crate) hanging_starts: Arc<AtomicUsize>,
+    pub(crate) stop_takes: Duration,
 }
 
 #[derive(Clone, Debug)]
-pub struct Worker;
+pub(crate) struct Worker;
 
 #[derive(Debug)]
-pub struct State {
+pub(crate) struct State {
     probe: Probe,
     ignored: Vec<RpcReplyPort<()>>,
 }
 
 impl Probe {
-    pub fn new(id: &'static str, diary: &Diary) -> Self {
+    pub(crate) fn new(id: &'static str, diary: &Diary) -> Self {
         Self {
             id,
             mailbox: Mailbox::new(),
@@ -77,23 +77,23 @@ impl Probe {
         }
     }
 
-    pub fn node(&self) -> Node {
+    pub(crate) fn node(&self) -> Node {
         self.node_with(Restart::Permanent, PATIENT)
     }
 
-    pub fn node_with(&self, restart: Restart, shutdown: Shutdown) -> Node {
+    pub(crate) fn node_with(&self, restart: Restart, shutdown: Shutdown) -> Node {
         worker(self.id, restart, shutdown, &self.mailbox, Worker, self.clone())
     }
 
-    pub fn send(&self, message: Message) {
+    pub(crate) fn send(&self, message: Message) {
         self.mailbox.send(message).unwrap_or_else(|_| panic!("{} is down", self.id));
     }
 
-    pub async fn ping(&self) -> bool {
+    pub(crate) async fn ping(&self) -> bool {
         self.mailbox.call(SECOND, Message::Ping).await.is_ok()
     }
 
-    pub fn fail_next_starts(&self, count: usize) {
+    pub(crate) fn fail_next_starts(&self, count: usize) {
         self.failing_starts.store(count, Ordering::SeqCst);
     }
 }
@@ -121,6 +121,7 @@ impl Actor for Worker {
             return Err("told to fail".into());
         }
         probe.diary.note(format!("start {}", probe.id));
+        tracing::info!("probe started");
         Ok(State { probe, ignored: Vec::new() })
     }
 
@@ -163,7 +164,7 @@ impl Drop for State {
 
 /// Waits for a condition. Fails after a time in which it must have come true.
 #[track_caller]
-pub fn until(what: &'static str, condition: impl Fn() -> bool) -> impl Future<Output = ()> {
+pub(crate) fn until(what: &'static str, condition: impl Fn() -> bool) -> impl Future<Output = ()> {
     let caller = std::panic::Location::caller();
     async move {
         let wait = async {
@@ -176,16 +177,16 @@ pub fn until(what: &'static str, condition: impl Fn() -> bool) -> impl Future<Ou
     }
 }
 
-pub fn generation(root: &Root, path: &str) -> u64 {
+pub(crate) fn generation(root: &Root, path: &str) -> u64 {
     root.tree().get(path).unwrap_or_else(|| panic!("no {path}")).generation
 }
 
-pub fn state_of(root: &Root, path: &str) -> &'static str {
+pub(crate) fn state_of(root: &Root, path: &str) -> &'static str {
     root.tree().get(path).map_or("absent", |node| node.state)
 }
 
 /// Waits until this incarnation, or a later one, is running.
-pub async fn until_running(root: &Root, path: &str, least: u64) {
+pub(crate) async fn until_running(root: &Root, path: &str, least: u64) {
     let is_there = || {
         root.tree()
             .get(path)

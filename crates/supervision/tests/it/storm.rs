@@ -78,6 +78,9 @@ async fn storm(seed: u64, kill_count: usize, pause_max: Duration) {
             tokio::time::sleep(pause_max.mul_f64(random.random())).await;
         }
     }
+    for probe in &forest.probes {
+        probe.fail_next_starts(0);
+    }
     until("all is up", || {
         let tree = root.tree();
         let is_up = tree.nodes.iter().all(|node| node.state == "running");

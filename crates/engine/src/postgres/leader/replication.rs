@@ -6,10 +6,11 @@
 //! Fails      never on a network error: the next session follows after a
 //!            pause. What an operator must heal is tried again every 30 s.
 
-use std::collections::HashSet;
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use change::Lsn;
 use parking_lot::Mutex;
 use ractor::{Actor, ActorProcessingErr, ActorRef};
 use rand::RngExt;
@@ -38,8 +39,9 @@ pub(crate) struct Args {
     pub(crate) admin_pool: admin_pool::Mailbox,
     pub(crate) loaded: Fact<bool>,
     pub(crate) streamed: Arc<Streamed>,
-    /// Tables whose changes cannot be decoded until their identity is full.
-    pub(crate) aside: Arc<Mutex<HashSet<u32>>>,
+    /// Tables with a transaction that could not be decoded because their
+    /// identity was not full: set aside until after it.
+    pub(crate) aside: Arc<Mutex<HashMap<u32, Lsn>>>,
 }
 
 pub(crate) type Mailbox = supervision::Mailbox<Message>;

@@ -118,8 +118,8 @@ async fn open(args: &Args) -> Result<(u64, Receiver, Sender), End> {
     lease.give_back();
     let (number, position) = journal_position(args).await?;
     let (mut receiver, sender) = start(args, connection, &settings, position.ack_lsn).await?;
-    for table_oid in args.aside.lock().iter() {
-        receiver.set_aside(*table_oid);
+    for (table_oid, commit_lsn) in args.aside.lock().iter() {
+        receiver.set_aside_until(*table_oid, *commit_lsn);
     }
     Ok((number, receiver, sender))
 }
@@ -244,6 +244,8 @@ async fn receive(args: &Args, number: u64, mut receiver: Receiver, asked: Arc<No
         let events = match timeout(SILENCE_MAX, receiver.recv()).await {
             Err(_) => return End::Failed(pg::Error::Closed),
             Ok(Err(pg::Error::ReplicaIdentity { oid, schema, name })) => {
+                let commit_lsn = receiver.open_commit_lsn().unwrap_or_default();
+                args.aside.lock().insert(oid, commit_lsn);
                 return set_aside(args, oid, &schema, &name).await;
             }
             Ok(Err(error)) => return error.into(),
@@ -330,7 +332,6 @@ async fn set_aside(args: &Args, table_oid: u32, schema: &str, name: &str) -> End
         "REPLICA IDENTITY is not FULL: the table's shapes end; if it was changed by hand, \
          leave it FULL while there are shapes on the table"
     );
-    args.aside.lock().insert(table_oid);
     let remove = |reply| registry::Message::RemoveTable { table_oid, reply };
     match args.registry.call(ACTOR_WAIT, remove).await {
         Ok(()) => End::Elsewhere("a table is set aside"),

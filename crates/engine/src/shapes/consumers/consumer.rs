@@ -243,9 +243,10 @@ impl State {
             self.pending.mark_last();
             self.log.append(&self.pending)?;
             self.pending.clear();
-            self.log.commit(lsn);
             self.args.shape.inbox.dirty();
         }
+        // Without entries, too: the position is where a replay begins.
+        self.log.commit(lsn);
         self.processed_lsn = lsn;
         *self.args.attempts.lock() = Attempts::default();
         if left_entries {

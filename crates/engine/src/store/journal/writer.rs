@@ -28,8 +28,10 @@ const OPEN_BYTES_MAX: usize = 16 << 20;
 /// much time or WAL (invariant I-1).
 const MARK_INTERVAL: Duration = Duration::from_secs(10);
 const MARK_BYTES: u64 = 16 << 20;
-/// How long to wait before a full disk is tried again.
-const NO_SPACE_PAUSE: Duration = Duration::from_millis(200);
+/// How long to wait before a failed write is tried again, and how often when
+/// the disk is not full.
+const SYNC_PAUSE: Duration = Duration::from_millis(200);
+const SYNC_TRIES: u32 = 5;
 
 /// Session numbers are never reused within the process, whatever restarts.
 static SESSIONS: AtomicU64 = AtomicU64::new(0);
@@ -148,7 +150,7 @@ impl Writer {
     }
 
     fn append_fragment(&mut self, routed: Routed) -> Result<(), storage::Error> {
-        let Routed { fragment, targets } = routed;
+        let Routed { mut fragment, targets } = routed;
         if fragment.first {
             self.open = Open::default();
         }
@@ -161,6 +163,8 @@ impl Writer {
         if fragment.changes.is_empty() && nothing_kept {
             return Ok(());
         }
+        // The first one that is kept begins the transaction here.
+        fragment.first = nothing_kept;
         match self.journal.append(&fragment)? {
             // Sent again by Postgres after a crash; it is here already.
             Appended::Duplicate => return Ok(()),
@@ -191,10 +195,12 @@ impl Writer {
     }
 
     /// A full disk pauses ingest: nothing is confirmed, Postgres keeps the WAL,
-    /// and the same bytes are tried again until there is room.
+    /// and the same bytes are tried again until there is room. Any other error
+    /// is tried again a few times as well: the journal then leaves the file that
+    /// failed and writes its tail anew, which opening it again would not.
     fn sync(&mut self) -> Result<(), storage::Error> {
         let before = self.journal.position();
-        let mut warned = false;
+        let mut failures = 0;
         loop {
             match self.journal.sync() {
                 Ok(position) => {
@@ -203,12 +209,12 @@ impl Writer {
                     }
                     return Ok(());
                 }
-                Err(error) if error.is_no_space() => {
-                    if !warned {
-                        tracing::warn!(%error, "the disk is full: paused until there is room");
-                        warned = true;
+                Err(error) if error.is_no_space() || failures < SYNC_TRIES => {
+                    if failures == 0 {
+                        tracing::warn!(%error, "the journal cannot be written: paused");
                     }
-                    std::thread::sleep(NO_SPACE_PAUSE);
+                    failures += 1;
+                    std::thread::sleep(SYNC_PAUSE);
                 }
                 Err(error) => return Err(error),
             }
