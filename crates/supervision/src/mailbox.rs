@@ -3,54 +3,103 @@
 //! Made before the tree, so that wiring does not depend on start order. Up
 //! from the moment `pre_start` has succeeded until the actor ends; a message
 //! sent in between is refused rather than kept, as in OTP.
+//!
+//! A shared reference that can change costs two locked instructions per look,
+//! a quarter of a whole send. So each thread remembers a few addresses, and
+//! looks again when their version has changed.
 
+use std::cell::RefCell;
 use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use arc_swap::ArcSwapOption;
-use ractor::{ActorId, ActorRef, ActorStatus, Message, RpcReplyPort};
+use parking_lot::Mutex;
+use ractor::{ActorCell, ActorId, ActorRef, ActorStatus, Message, RpcReplyPort};
 use tokio::sync::oneshot;
 
 use crate::{CallError, Undelivered};
 
+/// Mailboxes that one thread remembers; those with ids that collide here take
+/// turns, at the price of a lock.
+const RECENT_COUNT: usize = 16;
+
+static NEXT_ID: AtomicU64 = AtomicU64::new(1);
+
+thread_local! {
+    /// May keep the cells of dead actors, but not their states, and no more
+    /// than there are entries.
+    static RECENT: RefCell<[Recent; RECENT_COUNT]> = RefCell::default();
+}
+
+#[derive(Default)]
+struct Recent {
+    mailbox_id: u64,
+    version: u64,
+    actor: Option<ActorCell>,
+}
+
 pub struct Mailbox<M> {
-    actor: Arc<ArcSwapOption<ActorRef<M>>>,
+    shared: Arc<Shared<M>>,
+}
+
+struct Shared<M> {
+    id: u64,
+    /// Changes after every change of `actor`.
+    version: AtomicU64,
+    actor: Mutex<Option<ActorRef<M>>>,
 }
 
 impl<M> Mailbox<M> {
     pub fn new() -> Self {
-        Self { actor: Arc::new(ArcSwapOption::empty()) }
+        let id = NEXT_ID.fetch_add(1, Ordering::Relaxed);
+        let shared = Shared { id, version: AtomicU64::new(0), actor: Mutex::new(None) };
+        Self { shared: Arc::new(shared) }
     }
 
     pub fn is_up(&self) -> bool {
-        self.actor.load().as_ref().is_some_and(|actor| actor.get_status() < ActorStatus::Draining)
+        let actor = self.shared.actor.lock();
+        actor.as_ref().is_some_and(|actor| actor.get_status() < ActorStatus::Draining)
     }
 
     /// The present incarnation, for owning tasks or monitoring. Do not keep it.
     pub fn actor(&self) -> Option<ActorRef<M>> {
-        self.actor.load().as_deref().cloned()
+        self.shared.actor.lock().clone()
     }
 
     pub(crate) fn attach(&self, actor: ActorRef<M>) {
-        self.actor.store(Some(Arc::new(actor)));
+        *self.shared.actor.lock() = Some(actor);
+        self.shared.version.fetch_add(1, Ordering::Release);
     }
 
     /// An actor that outlived its supervisor's patience must not take down the
     /// address of its successor.
     pub(crate) fn detach(&self, id: ActorId) {
-        self.actor.rcu(|actor| match actor {
-            Some(actor) if actor.get_id() == id => None,
-            other => other.clone(),
-        });
+        let mut actor = self.shared.actor.lock();
+        if actor.as_ref().is_some_and(|actor| actor.get_id() == id) {
+            *actor = None;
+            self.shared.version.fetch_add(1, Ordering::Release);
+        }
     }
 }
 
 impl<M: Message> Mailbox<M> {
     pub fn send(&self, message: M) -> Result<(), Undelivered> {
-        match self.actor.load().as_ref() {
-            Some(actor) => actor.send_message(message).map_err(|_| Undelivered),
-            None => Err(Undelivered),
+        let mut message = Some(message);
+        let sent = RECENT.try_with(|recent| {
+            // Borrowed only if sending should ever run code that sends.
+            let mut recent = recent.try_borrow_mut().ok()?;
+            let actor = self.shared.look(&mut recent);
+            actor.zip(message.take()).map(|(actor, message)| actor.send_message(message))
+        });
+        match (sent, message) {
+            (Ok(Some(sent)), _) => sent.map_err(|_| Undelivered),
+            // Not looked up, or down.
+            (_, Some(message)) => match self.actor() {
+                Some(actor) => actor.send_message(message).map_err(|_| Undelivered),
+                None => Err(Undelivered),
+            },
+            (_, None) => Err(Undelivered),
         }
     }
 
@@ -69,6 +118,20 @@ impl<M: Message> Mailbox<M> {
     }
 }
 
+impl<M> Shared<M> {
+    fn look<'a>(&self, recent: &'a mut [Recent; RECENT_COUNT]) -> Option<&'a ActorCell> {
+        // First the version: should the actor change in between, the entry is
+        // newer than it says, and is looked up once more.
+        let version = self.version.load(Ordering::Acquire);
+        let entry = &mut recent[self.id as usize % RECENT_COUNT];
+        if entry.mailbox_id != self.id || entry.version != version {
+            let actor = self.actor.lock().as_ref().map(ActorRef::get_cell);
+            *entry = Recent { mailbox_id: self.id, version, actor };
+        }
+        entry.actor.as_ref()
+    }
+}
+
 impl<M> Default for Mailbox<M> {
     fn default() -> Self {
         Self::new()
@@ -77,7 +140,7 @@ impl<M> Default for Mailbox<M> {
 
 impl<M> Clone for Mailbox<M> {
     fn clone(&self) -> Self {
-        Self { actor: Arc::clone(&self.actor) }
+        Self { shared: Arc::clone(&self.shared) }
     }
 }
 

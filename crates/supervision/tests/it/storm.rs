@@ -5,7 +5,7 @@ use std::time::Duration;
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use supervision::Strategy::{OneForAll, OneForOne, RestForOne};
-use supervision::{Intensity, Node, Restart, Shutdown, start, supervisor};
+use supervision::{Dynamic, Intensity, Node, Restart, Shutdown, start, supervisor};
 
 use crate::probe::{Diary, Message, PATIENT, Probe, until};
 
@@ -152,4 +152,55 @@ async fn a_stop_in_the_middle_of_a_storm_leaves_nothing_running() {
         let tree = root.tree();
         assert!(tree.nodes.iter().all(|node| node.state == "stopped"), "{tree:?}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_storm_over_dynamic_children_loses_none_and_doubles_none() {
+    const IDS: [&str; 6] = ["a", "b", "c", "d", "e", "f"];
+    let mut random = StdRng::seed_from_u64(seed());
+    let diary = Diary::default();
+    let probes: Vec<_> = IDS.iter().map(|id| Probe::new(id, &diary)).collect();
+    let children = Dynamic::new();
+    let node = supervision::dynamic("kids", FEW, &children).cool_down(Duration::from_millis(50));
+    let tree = supervisor("leyden", OneForOne, FEW, [node]).cool_down(Duration::from_millis(50));
+    let root = start(tree).await.unwrap();
+    let kinds = [Restart::Permanent, Restart::Transient, Restart::Temporary];
+    let storms = (0..4).map(|_| {
+        let (mut random, probes, root, children) =
+            (StdRng::seed_from_u64(random.random()), &probes, &root, &children);
+        async move {
+            for _ in 0..500 {
+                let probe = &probes[random.random_range(0..IDS.len())];
+                match random.random_range(0..10) {
+                    0..4 => {
+                        let kind = kinds[random.random_range(0..kinds.len())];
+                        drop(children.start_child(probe.node_with(kind, PATIENT)).await);
+                    }
+                    4 => drop(children.terminate_child(probe.id).await),
+                    5 => drop(root.kill(&format!("kids/{}", probe.id))),
+                    6 => drop(probe.mailbox.send(Message::Stop(None))),
+                    7 => drop(probe.mailbox.send(Message::Panic("storm"))),
+                    8 => probe.fail_next_starts(1),
+                    _ if random.random_bool(0.1) => root.kill("kids").unwrap(),
+                    _ => tokio::time::sleep(Duration::from_millis(1)).await,
+                }
+            }
+        }
+    });
+    futures_util::future::join_all(storms).await;
+    until("the supervisor is up", || children.is_running()).await;
+    let forest = Forest { probes, diary };
+    for probe in &forest.probes {
+        probe.fail_next_starts(0);
+        // Not there is as good as ended.
+        drop(children.terminate_child(probe.id).await);
+        children.start_child(probe.node()).await.unwrap();
+        assert!(probe.ping().await);
+    }
+    assert_eq!(children.count(), IDS.len());
+    check_single(&forest);
+    root.stop().await;
+    let lines = forest.diary.take();
+    let count = |word: &str| lines.iter().filter(|line| line.starts_with(word)).count();
+    assert_eq!(count("start"), count("gone"));
 }
