@@ -4,7 +4,7 @@
 //! commit). A transaction is delivered only after the sync that made it
 //! durable (invariant I-5), and only whole.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::Receiver;
@@ -271,10 +271,28 @@ impl Open {
 
     fn close(self) -> Vec<Delivery> {
         if self.spilled.is_empty() {
-            let each = |(fragment, targets)| Delivery::Fragment(fragment, targets);
+            let all = union(self.fragments.iter().flat_map(|(_, targets)| targets));
+            let each = |(fragment, _)| Delivery::Fragment(fragment, vec![Arc::clone(&all)]);
             self.fragments.into_iter().map(each).collect()
         } else {
             vec![Delivery::ReadBack(self.spilled)]
         }
     }
+}
+
+/// Whoever gets a part of a transaction gets its beginning and its end, and
+/// each part once: a table's list that changed meanwhile is there twice.
+fn union<'a>(lists: impl Iterator<Item = &'a Targets>) -> Targets {
+    let mut distinct: Vec<&Targets> = Vec::new();
+    for targets in lists {
+        if !distinct.iter().any(|have| Arc::ptr_eq(have, targets)) {
+            distinct.push(targets);
+        }
+    }
+    if let [only] = distinct[..] {
+        return Arc::clone(only);
+    }
+    let mut seen = HashSet::new();
+    let inboxes = distinct.into_iter().flat_map(|targets| targets.iter());
+    inboxes.filter(|inbox| seen.insert(Arc::as_ptr(inbox))).cloned().collect()
 }
