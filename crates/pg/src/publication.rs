@@ -41,7 +41,7 @@ pub async fn ensure_publication(
     name: &str,
     version_num: u32,
 ) -> Result<Ensured, Error> {
-    if check_existing(client, name).await? {
+    if check_publication(client, name).await? {
         return Ok(Ensured::Existing);
     }
     let generated = match version_num {
@@ -55,14 +55,15 @@ pub async fn ensure_publication(
         Ok(()) => Ok(Ensured::Created),
         // Somebody was faster.
         Err(error) if error.condition() == Some(Condition::ObjectExists) => {
-            check_existing(client, name).await?;
+            check_publication(client, name).await?;
             Ok(Ensured::Existing)
         }
         Err(error) => Err(error),
     }
 }
 
-async fn check_existing(client: &Client, name: &str) -> Result<bool, Error> {
+/// Whether the publication is there, and fit for use.
+pub async fn check_publication(client: &Client, name: &str) -> Result<bool, Error> {
     const SQL: &str = "
         SELECT p.pubinsert, p.pubupdate, p.pubdelete, p.pubtruncate, p.pubviaroot
         FROM pg_catalog.pg_publication p

@@ -4,15 +4,31 @@
 //! pgoutput does, so that a row's text is the same bytes from either side. A
 //! cast to text is not: it strips `char(n)` and spells `bool` out.
 
-use change::{Cell, RowView, Table, TableKind};
+use change::{Cell, Lsn, RowView, Table, TableKind};
 
 use crate::connect::DISPLAY_SETTINGS;
 use crate::error::Error;
+use crate::session::lsn;
 use crate::sql::{quote_identifier, quote_literal, quote_table};
 use crate::wire::Connection;
 
-/// Opens the transaction, and gives `pg_current_snapshot()`: what it sees.
-pub async fn begin(connection: &mut Connection) -> Result<String, Error> {
+/// What the transaction sees.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Bounds {
+    /// The text of `pg_current_snapshot()`.
+    pub visibility: String,
+    /// The end of WAL a moment later: every transaction that the snapshot
+    /// contains has its commit record before it.
+    pub wal_lsn: Lsn,
+}
+
+/// How long a table may be locked by somebody else's DDL.
+const LOCK_TIMEOUT_MS: u64 = 10_000;
+
+/// Opens the transaction. `table` is locked against being rewritten before
+/// the snapshot is taken: ALTER TABLE may rewrite a table so that an older
+/// snapshot finds it empty (Postgres manual, "Caveats" of MVCC).
+pub async fn begin(connection: &mut Connection, table: Option<&Table>) -> Result<Bounds, Error> {
     // An abandoned snapshot may have left its transaction open, and BEGIN in
     // an open transaction keeps the old view. ROLLBACK outside one is harmless.
     connection.simple_query("ROLLBACK").await?;
@@ -21,12 +37,23 @@ pub async fn begin(connection: &mut Connection) -> Result<String, Error> {
     for (name, value) in DISPLAY_SETTINGS {
         sql.push_str(&format!("SET LOCAL {name} = {};", quote_literal(value)));
     }
-    sql.push_str("SELECT pg_catalog.pg_current_snapshot()::pg_catalog.text");
-    let rows = connection.simple_query(&sql).await?;
-    match rows.into_iter().next().and_then(|row| row.into_iter().next().flatten()) {
-        Some(visibility) => Ok(visibility),
-        None => Err(Error::protocol("no snapshot bounds")),
+    if let Some(table) = table {
+        let (only, name) = (only(table), quote_table(&table.schema, &table.name));
+        sql.push_str(&format!(
+            "SET LOCAL lock_timeout = {LOCK_TIMEOUT_MS};\
+             LOCK TABLE {only}{name} IN ACCESS SHARE MODE;"
+        ));
     }
+    sql.push_str(
+        "SELECT pg_catalog.pg_current_snapshot()::pg_catalog.text, \
+         pg_catalog.pg_current_wal_insert_lsn()::pg_catalog.text",
+    );
+    let rows = connection.simple_query(&sql).await?;
+    let missing = || Error::protocol("no snapshot bounds");
+    let mut row = rows.into_iter().next().ok_or_else(missing)?.into_iter();
+    let visibility = row.next().flatten().ok_or_else(missing)?;
+    let wal_lsn = lsn(&row.next().flatten().ok_or_else(missing)?)?;
+    Ok(Bounds { visibility, wal_lsn })
 }
 
 /// Closes the transaction.
@@ -38,12 +65,16 @@ pub async fn end(connection: &mut Connection) -> Result<(), Error> {
 /// the tables that inherit from it: the stream keeps those apart as well.
 pub fn copy_sql(table: &Table, columns: &[impl AsRef<str>]) -> String {
     let columns: Vec<_> = columns.iter().map(|name| quote_identifier(name.as_ref())).collect();
-    let only = match table.kind {
-        TableKind::Ordinary => "ONLY ",
-        TableKind::Partitioned => "",
-    };
+    let only = only(table);
     let from = quote_table(&table.schema, &table.name);
     format!("COPY (SELECT {} FROM {only}{from}) TO STDOUT", columns.join(", "))
+}
+
+fn only(table: &Table) -> &'static str {
+    match table.kind {
+        TableKind::Ordinary => "ONLY ",
+        TableKind::Partitioned => "",
+    }
 }
 
 /// Parses a line of COPY's text format into text and cells, which it replaces.

@@ -44,7 +44,7 @@ async fn rows_written_before_the_table_was_added_are_in_the_snapshot() {
     waited.unwrap();
 
     let mut connection = cluster.connection().await;
-    snapshot::begin(&mut connection).await.unwrap();
+    snapshot::begin(&mut connection, None).await.unwrap();
     connection.copy_out(&snapshot::copy_sql(&table, &["id"])).await.unwrap();
     let mut copied = Vec::new();
     while let Some(chunk) = connection.next_copy().await.unwrap() {

@@ -168,7 +168,7 @@ async fn a_snapshot_has_the_bytes_of_the_stream_for_every_type() {
     let table = catalog::table(&client, "public", "t").await.unwrap().unwrap();
     let names: Vec<_> = table.columns.iter().map(|column| column.name.as_str()).collect();
     let mut connection = cluster.connection().await;
-    snapshot::begin(&mut connection).await.unwrap();
+    snapshot::begin(&mut connection, None).await.unwrap();
     let copied = copy(&mut connection, &snapshot::copy_sql(&table, &names)).await;
     snapshot::end(&mut connection).await.unwrap();
 
@@ -205,13 +205,13 @@ async fn a_snapshot_is_one_instant_and_an_abandoned_one_leaves_nothing() {
     let sql = snapshot::copy_sql(&table, &["b", "a\"b"]);
 
     let mut connection = cluster.connection().await;
-    let first = snapshot::begin(&mut connection).await.unwrap();
+    let first = snapshot::begin(&mut connection, None).await.unwrap().visibility;
     connection.copy_out(&sql).await.unwrap();
     assert!(connection.next_copy().await.unwrap().is_some());
     client.batch_execute("DELETE FROM \"My Table\" WHERE \"a\"\"b\" > 3").await.unwrap();
 
     // Left in the middle: the rest is skipped, and the view is a new one.
-    let second = snapshot::begin(&mut connection).await.unwrap();
+    let second = snapshot::begin(&mut connection, None).await.unwrap().visibility;
     assert_ne!(first, second);
     client.batch_execute("TRUNCATE child").await.unwrap();
     let rows = copy(&mut connection, &sql).await;
@@ -221,7 +221,7 @@ async fn a_snapshot_is_one_instant_and_an_abandoned_one_leaves_nothing() {
     assert_eq!(error.sqlstate(), Some("42P01"));
     assert!(connection.next_copy().await.unwrap().is_none());
     let sql = "COPY (SELECT 1 / (4 - i) FROM generate_series(1, 9) i) TO STDOUT";
-    snapshot::begin(&mut connection).await.unwrap();
+    snapshot::begin(&mut connection, None).await.unwrap();
     connection.copy_out(sql).await.unwrap();
     let error = loop {
         match connection.next_copy().await {
@@ -230,5 +230,5 @@ async fn a_snapshot_is_one_instant_and_an_abandoned_one_leaves_nothing() {
         }
     };
     assert_eq!(error.sqlstate(), Some("22012"));
-    snapshot::begin(&mut connection).await.unwrap();
+    snapshot::begin(&mut connection, None).await.unwrap();
 }
