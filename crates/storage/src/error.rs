@@ -54,6 +54,11 @@ impl Error {
         })
     }
 
+    /// The bytes on disk are wrong, and will be the next time.
+    pub fn is_damage(&self) -> bool {
+        matches!(self, Self::Damaged { .. } | Self::UnknownFormat { .. } | Self::NewerFormat { .. })
+    }
+
     pub fn is_not_found(&self) -> bool {
         self.io_kind() == Some(io::ErrorKind::NotFound)
     }

@@ -40,6 +40,10 @@ pub struct ShapeRecord {
     /// Journal position at registration: a replay starts after it.
     #[serde(with = "lsn")]
     pub registered_lsn: Lsn,
+    /// WAL position just after the snapshot: what commits later is not in it.
+    /// Transaction ids come round again, positions do not.
+    #[serde(with = "lsn")]
+    pub snapshot_lsn: Lsn,
     /// `Some`: the snapshot is complete and durable.
     pub snapshot: Option<Visibility>,
     /// Unix microseconds.

@@ -28,6 +28,7 @@ fn shape(number: u64) -> ShapeRecord {
         handle: handle(number),
         definition: Definition::new(&table, None, Replica::Default, LogMode::Full).unwrap(),
         registered_lsn: Lsn(u64::MAX - number),
+        snapshot_lsn: Lsn(number),
         snapshot: None,
         created_us: 5,
     }

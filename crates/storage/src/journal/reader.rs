@@ -128,7 +128,9 @@ impl JournalReader {
     /// Opens the file in which the first transaction after `after` is, or will
     /// be. No file is no error: nothing was journalled yet.
     fn open_first(&mut self) -> Result<(), Error> {
-        for _ in 0..OPEN_ATTEMPTS {
+        let mut attempt = 0;
+        loop {
+            attempt += 1;
             let names = segment::list(&self.disk, &self.path)?;
             let index = names.partition_point(|&name| name <= self.after);
             let Some(&name) = names.get(index.saturating_sub(1)) else { return Ok(()) };
@@ -141,11 +143,10 @@ impl JournalReader {
                     return Ok(());
                 }
                 // Removed meanwhile, or just being created.
-                Err(error) if error.is_not_found() => {}
+                Err(error) if error.is_not_found() && attempt < OPEN_ATTEMPTS => {}
                 Err(error) => return Err(error),
             }
         }
-        Ok(())
     }
 
     /// Goes on to the next file, if there is one.

@@ -233,7 +233,7 @@ impl Log {
         }
         // Without its commit frame the next writer would cut off what of this
         // transaction is in files only. Should this fail, `write` says so.
-        self.is_withheld = spilled && self.write_queue().is_err();
+        self.is_withheld = (self.is_withheld || spilled) && self.write_queue().is_err();
         self.trim();
         self.publish();
         Appended::Kept
