@@ -6,6 +6,7 @@ use std::time::Instant;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::sync::mpsc;
+use tokio::task::JoinSet;
 
 use crate::report::{Report, percentile};
 use crate::scene::{Scene, request};
@@ -18,7 +19,8 @@ pub(crate) async fn run(scene: &Scene, report: &mut Report) -> anyhow::Result<()
     let (seen, mut arrivals) = mpsc::channel(16);
     let (asked, mut parked) = mpsc::channel::<()>(1);
     let address = scene.address();
-    let reader = tokio::task::spawn(async move {
+    let mut reader = JoinSet::new();
+    reader.spawn(async move {
         let mut stream = TcpStream::connect(&address).await?;
         stream.set_nodelay(true)?;
         let mut offset = offset;
@@ -48,7 +50,7 @@ pub(crate) async fn run(scene: &Scene, report: &mut Report) -> anyhow::Result<()
         anyhow::ensure!(body.contains(&format!("\"{id}\"")), "{body}");
         times.push(arrived.saturating_duration_since(committed).as_secs_f64() * 1000.0);
     }
-    reader.abort();
+    reader.abort_all();
     times.sort_by(f64::total_cmp);
     report.add(
         "(c) INSERT committed to long-poll body",
@@ -60,7 +62,7 @@ pub(crate) async fn run(scene: &Scene, report: &mut Report) -> anyhow::Result<()
 
 /// Reads one reply with a content length: its offset and its body.
 async fn read_reply(stream: &mut TcpStream) -> anyhow::Result<(String, String)> {
-    let (mut text, mut buffer) = (Vec::new(), [0; 16 << 10]);
+    let (mut text, mut buffer) = (Vec::new(), vec![0; 16 << 10]);
     loop {
         let count = stream.read(&mut buffer).await?;
         anyhow::ensure!(count > 0, "the connection ended");

@@ -20,8 +20,7 @@ pub(crate) async fn run(scene: &Scene, report: &mut Report) -> anyhow::Result<()
     report.add("(e) resident memory, idle", format!("{:.1} MB", idle as f64 / 1e6), "<= 40 MB");
 
     let address = scene.address();
-    let path =
-        format!("/v1/shape?table=parked&handle={handle}&offset={offset}&live=true&cursor=1");
+    let path = format!("/v1/shape?table=parked&handle={handle}&offset={offset}&live=true&cursor=1");
     let mut streams = Vec::with_capacity(CLIENT_COUNT);
     for _ in 0..CLIENT_COUNT {
         let mut stream = TcpStream::connect(&address).await?;
