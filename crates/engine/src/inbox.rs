@@ -77,6 +77,15 @@ impl Inbox {
         }
     }
 
+    /// A consumer begins, with a log that holds everything up to
+    /// `processed_lsn`: less than its predecessor had shown, if not all of that
+    /// had reached the segment.
+    pub(crate) fn restart(&self, processed_lsn: Lsn) {
+        let mut state = self.state.lock();
+        state.delivery = Delivery::Journal;
+        state.processed_lsn = processed_lsn;
+    }
+
     /// From now on the consumer reads the journal, as after a restart.
     pub(crate) fn fall_back(&self) {
         self.state.lock().delivery = Delivery::Journal;
@@ -220,6 +229,20 @@ mod tests {
         assert_eq!(inbox.settled_lsn(Lsn(12)), Lsn(5));
         inbox.synced(Lsn(10));
         assert_eq!(inbox.settled_lsn(Lsn(12)), Lsn(12));
+    }
+
+    #[test]
+    fn a_reborn_consumer_claims_no_more_than_its_segment_holds() {
+        let inbox = live();
+        inbox.deliver(&fragment(100, 1));
+        assert!(matches!(inbox.take(), Work::Process(_)));
+        inbox.dirty();
+        inbox.processed(Lsn(100));
+        // Its successor finds 50 in the segment, and is asked for a sync
+        // before it has replayed the rest.
+        inbox.restart(Lsn(50));
+        inbox.synced(Lsn(50));
+        assert_eq!(inbox.settled_lsn(Lsn(200)), Lsn(50));
     }
 
     #[test]

@@ -98,6 +98,27 @@ impl<C: Connect> Drop for Lease<C> {
     }
 }
 
+/// A place in the pool that an attempt to connect takes. Dropped unsettled (the
+/// attempt panicked), it is free again.
+struct Place<C: Connect> {
+    pool: Option<ActorRef<Message<C>>>,
+}
+
+impl<C: Connect> Place<C> {
+    fn settle(&mut self, result: Result<(C::Connection, Driver), pg::Error>) {
+        if let Some(pool) = self.pool.take() {
+            // The task ends with the pool.
+            let _ = pool.send_message(Message::Connected { result });
+        }
+    }
+}
+
+impl<C: Connect> Drop for Place<C> {
+    fn drop(&mut self) {
+        self.settle(Err(pg::Error::Closed));
+    }
+}
+
 pub(crate) struct State<C: Connect> {
     args: Args<C>,
     idle: Vec<C::Connection>,
@@ -200,10 +221,9 @@ impl<C: Connect> State<C> {
             self.open_count += 1;
             let (connect, pool) = (self.args.connect.clone(), myself.clone());
             self.tasks.spawn("connecting", async move {
+                let mut place = Place { pool: Some(pool) };
                 let attempt = tokio::time::timeout(CONNECT_WAIT, connect.connect()).await;
-                let result = attempt.unwrap_or(Err(pg::Error::Closed));
-                // The task ends with the pool.
-                let _ = pool.send_message(Message::Connected { result });
+                place.settle(attempt.unwrap_or(Err(pg::Error::Closed)));
             });
         }
     }

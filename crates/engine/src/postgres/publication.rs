@@ -39,6 +39,10 @@ pub(crate) struct TableName {
 /// How long a table's former writers may take to end.
 const WRITERS_WAIT: Duration = Duration::from_secs(25);
 
+/// For the DDL of one table, its own lock timeouts included: a server that does
+/// not answer must not hold up the tables behind it for ever.
+const DDL_WAIT: Duration = Duration::from_secs(20);
+
 type Reply = RpcReplyPort<Result<Table, ShapeError>>;
 
 #[derive(Debug)]
@@ -141,7 +145,8 @@ impl State {
         let Some(job) = self.queue.front() else { return };
         let (args, table, owner) = (self.args.clone(), job.table.clone(), myself.clone());
         self.task = Some(supervision::task(myself, "publishing", async move {
-            let result = args.publish(&table).await;
+            let publishing = tokio::time::timeout(DDL_WAIT, args.publish(&table)).await;
+            let result = publishing.unwrap_or_else(|_| Err(no_answer()));
             // The task ends with its owner.
             let _ = owner.send_message(Message::Published { table_oid: table.oid, result });
         }));
@@ -162,12 +167,19 @@ impl State {
             Ok((table, false)) if self.settled.contains(&table_oid) => {
                 answer(replies, &Ok(table));
             }
+            // Those who wait now wait for all who began to write before the
+            // table was published, and so for those this one must wait for.
+            Ok((_, false)) if let Some(waiting) = self.waiting.get_mut(&table_oid) => {
+                waiting.replies.extend(replies);
+            }
             Ok((table, _)) => {
                 let earlier = self.waiting.remove(&table_oid);
                 let replies = earlier.into_iter().flat_map(|it| it.replies).chain(replies);
                 let (args, owner) = (self.args.clone(), myself.clone());
                 let task = supervision::task(myself, "waiting for writers", async move {
-                    let result = args.wait_for_writers(&table).await.map(|()| table);
+                    let waiting = args.wait_for_writers(&table);
+                    let waited = tokio::time::timeout(WRITERS_WAIT + DDL_WAIT, waiting).await;
+                    let result = waited.unwrap_or_else(|_| Err(no_answer())).map(|()| table);
                     let _ = owner.send_message(Message::Settled { table_oid, result });
                 });
                 let waiting = Waiting { replies: replies.collect(), _task: task };
@@ -184,6 +196,10 @@ impl State {
             answer(waiting.replies, result);
         }
     }
+}
+
+fn no_answer() -> ShapeError {
+    ShapeError::Snapshot { message: "Postgres did not answer while a table was published".into() }
 }
 
 fn answer(replies: Vec<Reply>, result: &Result<Table, ShapeError>) {

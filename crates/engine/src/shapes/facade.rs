@@ -5,6 +5,7 @@
 //! messages.
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use change::Lsn;
@@ -71,6 +72,10 @@ pub struct LiveShape {
     pub(crate) journal: Fact<JournalFacts>,
     /// The log begins with what came after this.
     pub(crate) registered_lsn: Lsn,
+    /// Taken with the snapshot: what commits later is not in it.
+    pub(crate) snapshot_lsn: Lsn,
+    /// A consumer has the log open.
+    pub(crate) is_written: AtomicBool,
     /// The writer, between its opening by the registry and its consumer's start.
     pub(crate) parked_log: Mutex<Option<Log>>,
     /// Replaced when only nullability changed, which makes no new shape.
@@ -126,6 +131,11 @@ const READY_WAIT: Duration = Duration::from_secs(5);
 /// A snapshot worker that is killed is replaced this many times.
 const CREATION_TRIES: usize = 5;
 
+enum Resolved {
+    Definition(Definition),
+    Shape(Arc<LiveShape>),
+}
+
 /// The door to the shapes. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Shapes {
@@ -159,15 +169,12 @@ impl Shapes {
 
     /// The shape that answers `request`, if there is one already.
     pub async fn find(&self, request: &ShapeRequest) -> Result<Option<Arc<LiveShape>>, ShapeError> {
-        let definition = match self.define(request).await {
-            Ok(definition) => definition,
-            // Reading what is on disk must work without Postgres.
-            Err(ShapeError::Unavailable { .. }) => {
-                return Ok(self.index.find(|definition| answers(definition, request)));
-            }
-            Err(error) => return Err(error),
-        };
-        Ok(self.index.live(&definition.identity()))
+        match self.resolve(request).await {
+            Ok(Resolved::Shape(shape)) => Ok(Some(shape)),
+            Ok(Resolved::Definition(definition)) => Ok(self.index.live(&definition.identity())),
+            Err(ShapeError::Unavailable { .. }) => Ok(None),
+            Err(error) => Err(error),
+        }
     }
 
     /// The shape that answers `request`, made now if need be. Returns when its
@@ -176,35 +183,28 @@ impl Shapes {
         &self,
         request: &ShapeRequest,
     ) -> Result<Arc<LiveShape>, ShapeError> {
-        let definition = match self.define(request).await {
-            Ok(definition) => definition,
-            Err(error @ ShapeError::Unavailable { .. }) => {
-                let existing = self.index.find(|definition| answers(definition, request));
-                return existing.ok_or(error);
-            }
-            Err(error @ ShapeError::TableNotFound { .. }) => {
-                // A dropped table leaves no message in the stream.
-                if let Some(shape) = self.index.find(|definition| answers(definition, request)) {
-                    self.remove(&shape.handle).await?;
-                }
-                return Err(error);
-            }
-            Err(error) => return Err(error),
-        };
-        let identity = definition.identity();
         let deadline = Instant::now() + SNAPSHOT_WAIT;
-        let mut last = ShapeError::Internal("creation was not tried".into());
+        let mut last = ShapeError::SchemaChanged;
+        let mut other_structure = None;
         for _ in 0..CREATION_TRIES {
-            if let Some(shape) = self.index.live(&identity) {
+            let definition = match self.resolve(request).await? {
+                Resolved::Shape(shape) => return Ok(shape),
+                Resolved::Definition(definition) => definition,
+            };
+            if let Some(shape) = self.index.live(&definition.identity()) {
                 if shape.definition.same_structure(&definition) {
                     *shape.schema_header.lock() = definition.schema_header().into();
                     return Ok(shape);
                 }
-                // The catalog has moved on while no change came by: not the
-                // table this log is about.
-                self.remove(&shape.handle).await?;
+                // Either the shape was made after we looked, or the catalog has
+                // moved on while no change came by. Looked at twice, it is the
+                // second, and the log is not about this table.
+                if other_structure.replace(shape.handle.clone()).as_ref() == Some(&shape.handle) {
+                    self.remove(&shape.handle).await?;
+                }
+                continue;
             }
-            match self.create(definition.clone(), deadline).await {
+            match self.create(definition, deadline).await {
                 Err(ShapeError::Unavailable { retry_after_s: 0, reason }) => {
                     last = ShapeError::Unavailable { reason, retry_after_s: 1 };
                 }
@@ -212,6 +212,26 @@ impl Shapes {
             }
         }
         Err(last)
+    }
+
+    /// What a request means now; without the catalog, an existing shape.
+    async fn resolve(&self, request: &ShapeRequest) -> Result<Resolved, ShapeError> {
+        let existing = || self.index.find(|definition| answers(definition, request));
+        match self.define(request).await {
+            Ok(definition) => Ok(Resolved::Definition(definition)),
+            // Reading what is on disk must work without Postgres.
+            Err(error @ ShapeError::Unavailable { .. }) => {
+                existing().map(Resolved::Shape).ok_or(error)
+            }
+            Err(error @ ShapeError::TableNotFound { .. }) => {
+                // A dropped table leaves no message in the stream.
+                if let Some(shape) = existing() {
+                    self.remove(&shape.handle).await?;
+                }
+                Err(error)
+            }
+            Err(error) => Err(error),
+        }
     }
 
     async fn create(

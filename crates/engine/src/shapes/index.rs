@@ -78,6 +78,10 @@ impl Index {
             .map(|shape| Arc::clone(&shape))
     }
 
+    pub(crate) fn shape_count(&self) -> usize {
+        self.by_handle.len()
+    }
+
     pub(crate) fn shapes(&self) -> Vec<Arc<LiveShape>> {
         self.by_handle.iter().map(|shape| Arc::clone(&shape)).collect()
     }

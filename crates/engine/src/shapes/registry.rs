@@ -8,7 +8,7 @@
 
 use std::collections::HashSet;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
@@ -19,7 +19,8 @@ use supervision::{Dynamic, Task};
 use tokio::sync::watch;
 
 use super::facade::{LiveShape, ShapeError, Tail};
-use super::index::{Index, Outcome, Slot};
+use super::index::{Index, Outcome, Slot, Ticket};
+use super::snapshots::snapshot::Registration;
 use super::{consumers, snapshots};
 use crate::config::Config;
 use crate::facts::{Fact, JournalFacts, LeaderFacts};
@@ -62,12 +63,7 @@ pub(crate) enum Message {
         reply: RpcReplyPort<Result<watch::Receiver<Outcome>, ShapeError>>,
     },
     /// From a snapshot worker: the snapshot is complete and durable.
-    Publish {
-        record: Box<ShapeRecord>,
-        inbox: Arc<Inbox>,
-        generation: u64,
-        reply: RpcReplyPort<Result<Arc<LiveShape>, ShapeError>>,
-    },
+    Publish(Box<Publish>),
     /// Answers once nobody can be given the handle any more.
     Remove { handle: Handle, reply: Option<RpcReplyPort<Result<bool, ShapeError>>> },
     /// From the session, when the source is not the one the shapes came from.
@@ -76,6 +72,16 @@ pub(crate) enum Message {
     RemoveTable { table_oid: u32, reply: RpcReplyPort<()> },
     /// Consumers went with their supervisor: start them again.
     Repopulate,
+}
+
+/// A snapshot that wants to be a shape. Whatever ends it before it is one
+/// undoes the registration and lets its waiters try again.
+#[derive(Debug)]
+pub(crate) struct Publish {
+    pub(crate) record: ShapeRecord,
+    pub(crate) generation: u64,
+    pub(crate) registration: Registration,
+    pub(crate) ticket: Ticket,
 }
 
 #[derive(Debug)]
@@ -87,8 +93,10 @@ pub(crate) struct State {
 }
 
 const CATALOG_WAIT: Duration = Duration::from_secs(10);
-/// How often the number of consumers is compared with that of shapes.
+/// How soon a new supervisor of consumers is noticed, and how often the number
+/// of consumers is compared with that of shapes.
 const REPOPULATION_INTERVAL: Duration = Duration::from_millis(20);
+const COUNT_INTERVAL: u32 = 50;
 
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Registry;
@@ -103,14 +111,17 @@ impl Actor for Registry {
         myself: ActorRef<Message>,
         args: Args,
     ) -> Result<State, ActorProcessingErr> {
-        if !args.loaded.get() {
-            let load = |reply| catalog::Message::Load { reply };
-            let contents = args.catalog.call(CATALOG_WAIT, load).await?;
+        let load = |reply| catalog::Message::Load { reply };
+        let contents = args.catalog.call(CATALOG_WAIT, load).await?;
+        if args.loaded.get() {
+            args.reconcile(contents).await?;
+        } else {
             tokio::task::block_in_place(|| args.load(contents))?;
         }
         let last_micros =
             args.index.shapes().iter().filter_map(|shape| shape.handle.micros()).max();
-        let watch = watch_consumers(args.consumers.clone(), myself.clone());
+        let watch =
+            watch_consumers(args.consumers.clone(), Arc::clone(&args.index), myself.clone());
         let state = State {
             _repopulation: supervision::task(&myself, "repopulation", watch),
             args,
@@ -131,10 +142,7 @@ impl Actor for Registry {
                 // Whoever asked may have gone.
                 let _ = reply.send(answer);
             }
-            Message::Publish { record, inbox, generation, reply } => {
-                let shape = state.publish(*record, inbox, generation).await?;
-                let _ = reply.send(shape);
-            }
+            Message::Publish(publish) => state.publish(*publish).await?,
             Message::Remove { handle, reply } => {
                 let removed = state.args.remove(&handle).await?;
                 if let Some(reply) = reply {
@@ -146,6 +154,8 @@ impl Actor for Registry {
                 let _ = reply.send(());
             }
             Message::RemoveTable { table_oid, reply } => {
+                // What is being made now lacks what could not be decoded.
+                state.args.generation.fetch_add(1, Ordering::AcqRel);
                 for shape in state.args.index.shapes() {
                     if shape.definition.table_oid == table_oid {
                         state.args.remove(&shape.handle).await?;
@@ -160,12 +170,16 @@ impl Actor for Registry {
 }
 
 /// Notices that the consumers' supervisor was replaced: its children went with
-/// it, and OTP's dynamic supervisor forgets them.
-async fn watch_consumers(consumers: Dynamic, registry: ActorRef<Message>) {
+/// it, and OTP's dynamic supervisor forgets them. And, more slowly, that a
+/// consumer is missing because its first start failed.
+async fn watch_consumers(consumers: Dynamic, index: Arc<Index>, registry: ActorRef<Message>) {
     let mut populated = None;
-    loop {
+    for tick in 1u32.. {
         let generation = consumers.is_running().then(|| consumers.generation());
-        if generation.is_some() && generation != populated {
+        let replaced = generation.is_some() && generation != populated;
+        let missing =
+            tick.is_multiple_of(COUNT_INTERVAL) && consumers.count() < index.shape_count();
+        if replaced || missing {
             populated = generation;
             // The task ends with its owner.
             let _ = registry.send_message(Message::Repopulate);
@@ -217,25 +231,35 @@ impl State {
         Handle::new(&definition.identity(), self.last_micros)
     }
 
-    async fn publish(
-        &mut self,
-        record: ShapeRecord,
-        inbox: Arc<Inbox>,
-        generation: u64,
-    ) -> Result<Result<Arc<LiveShape>, ShapeError>, ActorProcessingErr> {
+    async fn publish(&mut self, publish: Publish) -> Result<(), ActorProcessingErr> {
+        let Publish { record, generation, registration, ticket } = publish;
         if generation != self.args.generation.load(Ordering::Acquire) {
-            return Ok(Err(ShapeError::Unavailable {
+            ticket.finish(Err(ShapeError::Unavailable {
                 reason: "the replication slot was replaced meanwhile".into(),
                 retry_after_s: 0,
             }));
+            return Ok(());
         }
-        let changes = vec![CatalogChange::Created(record.clone())];
-        self.args.apply(changes).await?;
-        let shape = tokio::task::block_in_place(|| self.args.open(record, inbox))?;
-        self.args.index.insert(&shape);
-        self.args.start_consumer(&shape).await;
-        tracing::info!(shape = %shape.handle, table = %shape.definition.name, "shape created");
-        Ok(Ok(shape))
+        self.args.apply(vec![CatalogChange::Created(record.clone())]).await?;
+        let inbox = Arc::clone(registration.inbox());
+        match tokio::task::block_in_place(|| self.args.open(record, inbox)) {
+            Err(error) => {
+                tracing::error!(%error, "a new shape cannot be opened");
+                let message = format!("the shape's log cannot be opened: {error}");
+                ticket.finish(Err(ShapeError::Snapshot { message }));
+            }
+            Ok(shape) => {
+                // Nothing may come between these: the shape is there, routed,
+                // and whoever waited has it.
+                self.args.index.insert(&shape);
+                registration.keep();
+                ticket.finish(Ok(Arc::clone(&shape)));
+                let (handle, table) = (&shape.handle, &shape.definition.name);
+                tracing::info!(shape = %handle, table, "shape created");
+                self.args.start_consumer(&shape).await;
+            }
+        }
+        Ok(())
     }
 }
 
@@ -246,10 +270,6 @@ impl Args {
             contents.shapes.iter().map(|record| record.handle.clone()).collect();
         for orphan in storage::orphans(&self.directory, &known)? {
             storage::remove_shape(&self.directory, &orphan)?;
-        }
-        for handle in contents.tombstones {
-            // Undelivered: the tombstone stays for the next start.
-            let _ = self.cleaner.send(cleaner::Message::Remove(handle));
         }
         let shape_count = contents.shapes.len();
         for record in contents.shapes {
@@ -264,15 +284,41 @@ impl Args {
                     self.index.insert(&shape);
                     self.routing.add(table_oid, &shape.inbox);
                 }
-                // One unreadable shape costs that shape, not the boot.
-                Err(error) => {
+                // One unreadable shape costs that shape, not the boot. What may
+                // pass, as too many open files, is tried again.
+                Err(error) if error.is_not_found() || error.is_damage() => {
                     tracing::error!(shape = %handle, %error, "shape cannot be read and is dropped");
                     let _ = self.cleaner.send(cleaner::Message::Remove(handle));
                 }
+                Err(error) => return Err(error),
             }
         }
         tracing::info!(shape_count, "shapes loaded");
         self.loaded.update(|loaded| *loaded = true);
+        Ok(())
+    }
+
+    /// A former life may have ended between catalog and index; the catalog is
+    /// right. What it had begun to make has been undone by its own end.
+    async fn reconcile(&self, contents: Contents) -> Result<(), ActorProcessingErr> {
+        let known: HashSet<Handle> =
+            contents.shapes.into_iter().map(|record| record.handle).collect();
+        for handle in &known {
+            if self.index.by_handle(handle.as_ref()).is_none() {
+                self.apply(vec![CatalogChange::Tombstone(handle.clone())]).await?;
+                let _ = self.cleaner.send(cleaner::Message::Remove(handle.clone()));
+            }
+        }
+        for shape in self.index.shapes() {
+            if !known.contains(&shape.handle) {
+                self.forget(&shape).await;
+            }
+        }
+        for handle in contents.tombstones {
+            // Its removal may have ended before its consumer did.
+            let _ = self.consumers.terminate_child(handle.as_ref()).await;
+            let _ = self.cleaner.send(cleaner::Message::Remove(handle));
+        }
         Ok(())
     }
 
@@ -283,7 +329,11 @@ impl Args {
     ) -> Result<Arc<LiveShape>, storage::Error> {
         let log = Log::open(&self.directory, &record.handle, self.config.chunk_bytes_max)?;
         let tail = Tail { end: log.end(), removed: false };
-        inbox.processed(log.position().max(record.registered_lsn));
+        inbox.restart(log.position().max(record.registered_lsn));
+        if log.position() > record.registered_lsn {
+            // What was read back may be in the page cache only.
+            inbox.dirty();
+        }
         Ok(Arc::new(LiveShape {
             handle: record.handle,
             schema_header: Mutex::new(record.definition.schema_header().into()),
@@ -293,13 +343,18 @@ impl Args {
             tail: watch::Sender::new(tail),
             journal: self.journal.clone(),
             registered_lsn: record.registered_lsn,
+            snapshot_lsn: record.snapshot_lsn,
+            is_written: AtomicBool::new(false),
             parked_log: Mutex::new(Some(log)),
         }))
     }
 
     async fn start_consumers(&self) {
+        let running: HashSet<String> = self.consumers.child_ids().into_iter().collect();
         for shape in self.index.shapes() {
-            self.start_consumer(&shape).await;
+            if !running.contains(shape.handle.as_ref()) {
+                self.start_consumer(&shape).await;
+            }
         }
     }
 

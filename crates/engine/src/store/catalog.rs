@@ -5,7 +5,10 @@
 //! Sends      answers only once the change is durable.
 //! Fails      when the file cannot be written; creation waits until it is back.
 
+use std::collections::HashSet;
+
 use ractor::{Actor, ActorProcessingErr, ActorRef, RpcReplyPort};
+use shape::Handle;
 use storage::{CatalogChange, Contents, Directory, Source};
 
 /// Everything the catalog can reach.
@@ -22,6 +25,8 @@ pub(crate) enum Message {
     Load { reply: RpcReplyPort<Contents> },
     /// Where the shapes come from; `None` before the first session.
     Source { reply: RpcReplyPort<Option<Source>> },
+    /// Shapes whose data is to go.
+    Tombstones { reply: RpcReplyPort<Vec<Handle>> },
     /// Answers when all changes are durable.
     Apply { changes: Vec<CatalogChange>, reply: RpcReplyPort<()> },
 }
@@ -33,6 +38,7 @@ pub(crate) struct State {
     /// As read at the start, until somebody asks.
     contents: Option<Contents>,
     source: Option<Source>,
+    tombstones: HashSet<Handle>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -51,7 +57,14 @@ impl Actor for Catalog {
         let (catalog, contents) =
             tokio::task::block_in_place(|| storage::Catalog::open(&args.directory))?;
         let source = contents.source.clone();
-        Ok(State { directory: args.directory, catalog, contents: Some(contents), source })
+        let tombstones = contents.tombstones.iter().cloned().collect();
+        Ok(State {
+            directory: args.directory,
+            catalog,
+            contents: Some(contents),
+            source,
+            tombstones,
+        })
     }
 
     async fn handle(
@@ -69,13 +82,12 @@ impl Actor for Catalog {
             Message::Source { reply } => {
                 let _ = reply.send(state.source.clone());
             }
+            Message::Tombstones { reply } => {
+                let _ = reply.send(state.tombstones.iter().cloned().collect());
+            }
             Message::Apply { changes, reply } => {
                 state.contents = None;
-                for change in &changes {
-                    if let CatalogChange::Source(source) = change {
-                        state.source = Some(source.clone());
-                    }
-                }
+                changes.iter().for_each(|change| state.note(change));
                 tokio::task::block_in_place(|| state.catalog.apply(&changes))?;
                 let _ = reply.send(());
             }
@@ -85,6 +97,20 @@ impl Actor for Catalog {
 }
 
 impl State {
+    /// Keeps what is asked for without reading the file.
+    fn note(&mut self, change: &CatalogChange) {
+        match change {
+            CatalogChange::Source(source) => self.source = Some(source.clone()),
+            CatalogChange::Tombstone(handle) => {
+                self.tombstones.insert(handle.clone());
+            }
+            CatalogChange::Removed(handle) => {
+                self.tombstones.remove(handle);
+            }
+            CatalogChange::Created(_) | CatalogChange::SnapshotComplete { .. } => {}
+        }
+    }
+
     fn load(&mut self) -> Result<Contents, storage::Error> {
         match self.contents.take() {
             Some(contents) => Ok(contents),

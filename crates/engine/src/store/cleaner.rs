@@ -4,7 +4,8 @@
 //!            tombstone, so that removal resumes after a crash (I-10).
 //! Receives   handles from `shapes/registry`.
 //! Sends      to `store/catalog` that the data is gone.
-//! Fails      when files cannot be removed; the next start tries again.
+//! Fails      when the catalog does not answer; what cannot be removed now is
+//!            tried again by the next start.
 
 use std::time::Duration;
 
@@ -40,9 +41,14 @@ impl Actor for Cleaner {
 
     async fn pre_start(
         &self,
-        _myself: ActorRef<Message>,
+        myself: ActorRef<Message>,
         args: Args,
     ) -> Result<Args, ActorProcessingErr> {
+        // What a former life did not come to, or was not told.
+        let tombstones = |reply| catalog::Message::Tombstones { reply };
+        for handle in args.catalog.call(CATALOG_WAIT, tombstones).await? {
+            myself.send_message(Message::Remove(handle))?;
+        }
         Ok(args)
     }
 
@@ -53,16 +59,24 @@ impl Actor for Cleaner {
         state: &mut Args,
     ) -> Result<(), ActorProcessingErr> {
         match message {
-            Message::Remove(handle) => {
-                let Args { directory, catalog } = state;
-                tokio::task::block_in_place(|| storage::remove_shape(directory, &handle))?;
-                let changes = vec![CatalogChange::Removed(handle)];
-                let apply = |reply| catalog::Message::Apply { changes, reply };
-                // If the catalog is down the tombstone stays, and the next
-                // start finds nothing left to remove.
-                let _ = catalog.call(CATALOG_WAIT, apply).await;
-                Ok(())
-            }
+            Message::Remove(handle) => state.remove(handle).await,
         }
+        Ok(())
+    }
+}
+
+impl Args {
+    async fn remove(&self, handle: Handle) {
+        let removal = || storage::remove_shape(&self.directory, &handle);
+        if let Err(error) = tokio::task::block_in_place(removal) {
+            // One that cannot go does not keep the others.
+            tracing::warn!(shape = %handle, %error, "a shape's data cannot be removed yet");
+            return;
+        }
+        let changes = vec![CatalogChange::Removed(handle)];
+        let apply = |reply| catalog::Message::Apply { changes, reply };
+        // If the catalog is down the tombstone stays, and the next start finds
+        // nothing left to remove.
+        let _ = self.catalog.call(CATALOG_WAIT, apply).await;
     }
 }

@@ -6,6 +6,7 @@ pub(crate) mod cleaner;
 pub(crate) mod compactor;
 pub(crate) mod journal;
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use supervision::{Intensity, Node, Restart, Shutdown, Strategy, supervisor, worker};
@@ -21,6 +22,7 @@ pub(crate) fn tree(wiring: &Wiring) -> Node {
         door: wiring.journal_door.clone(),
         facts: wiring.journal.clone(),
         routing: wiring.routing.clone(),
+        turn: Arc::default(),
     };
     let for_catalog = catalog::Args { directory: wiring.directory.clone() };
     let for_cleaner =

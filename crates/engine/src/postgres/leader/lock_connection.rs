@@ -34,11 +34,13 @@ pub(crate) enum Message {}
 #[derive(Debug)]
 pub(crate) struct State {
     leader: Fact<LeaderFacts>,
-    _task: Task,
+    task: Option<Task>,
 }
 
 impl Drop for State {
     fn drop(&mut self) {
+        // First, so that it does not write after us.
+        self.task.take();
         self.leader.update(|leader| leader.lock = LockState::Connecting);
     }
 }
@@ -66,7 +68,7 @@ impl Actor for LockConnection {
         args: Args,
     ) -> Result<State, ActorProcessingErr> {
         let leader = args.leader.clone();
-        Ok(State { leader, _task: supervision::task(&myself, "lock", args.run()) })
+        Ok(State { leader, task: Some(supervision::task(&myself, "lock", args.run())) })
     }
 }
 

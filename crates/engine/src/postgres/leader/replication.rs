@@ -52,11 +52,13 @@ pub(crate) enum Message {}
 #[derive(Debug)]
 pub(crate) struct State {
     leader: Fact<LeaderFacts>,
-    _task: Task,
+    task: Option<Task>,
 }
 
 impl Drop for State {
     fn drop(&mut self) {
+        // First, so that it does not write after us.
+        self.task.take();
         self.leader.update(|leader| leader.session = 0);
     }
 }
@@ -75,7 +77,7 @@ impl Actor for Replication {
         args: Args,
     ) -> Result<State, ActorProcessingErr> {
         let leader = args.leader.clone();
-        Ok(State { leader, _task: supervision::task(&myself, "replication", args.run()) })
+        Ok(State { leader, task: Some(supervision::task(&myself, "replication", args.run())) })
     }
 }
 

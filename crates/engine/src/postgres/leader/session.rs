@@ -10,7 +10,6 @@ use std::time::Duration;
 
 use change::Lsn;
 use pg::Condition;
-use pg::publication::Ensured;
 use pg::replication::{Event, Receiver, Sender};
 use storage::{CatalogChange, Position, Source};
 use tokio::sync::{Notify, Semaphore};
@@ -88,8 +87,7 @@ async fn open(args: &Args) -> Result<(u64, Receiver, Sender), End> {
     let client = lease.connection();
     let facts = pg::session::server_facts(client).await?;
     facts.check()?;
-    let ensured =
-        pg::publication::ensure_publication(client, &config.publication, facts.version_num).await?;
+    let published = pg::publication::check_publication(client, &config.publication).await?;
     for xid in pg::splice::stalled_commits(&mut connection).await? {
         args.streamed.add(xid);
     }
@@ -102,17 +100,23 @@ async fn open(args: &Args) -> Result<(u64, Receiver, Sender), End> {
         publication: config.publication.clone(),
     };
     let former = former_source(args).await?;
-    let why = match (&slot, ensured) {
-        (_, Ensured::Created) => Some("the publication is new".to_owned()),
-        (None, Ensured::Existing) => Some("the replication slot is missing".to_owned()),
-        (Some(slot), Ensured::Existing) => {
+    let why = match (&slot, published) {
+        // The server looks a publication up as of the WAL it reads, so a slot
+        // from before a new one is of no use.
+        (_, false) => Some("the publication is missing".to_owned()),
+        (None, true) => Some("the replication slot is missing".to_owned()),
+        (Some(slot), true) => {
             continuity(former.as_ref(), &source, slot, position, identity.wal_end)
         }
     };
     if let Some(why) = why {
         tracing::info!(slot = config.slot, why, "making a new replication slot");
+        // In this order, so that whatever ends it, the next session finds
+        // publication or slot missing and begins again.
         remove_all(args, &why).await?;
         pg::slot::drop_slot(client, &config.slot).await?;
+        let (name, version_num) = (&config.publication, facts.version_num);
+        pg::publication::ensure_publication(client, name, version_num).await?;
         begin_source(args, &mut connection, source, &why).await?;
     }
     lease.give_back();
@@ -245,8 +249,7 @@ async fn receive(args: &Args, number: u64, mut receiver: Receiver, asked: Arc<No
             Err(_) => return End::Failed(pg::Error::Closed),
             Ok(Err(pg::Error::ReplicaIdentity { oid, schema, name })) => {
                 let commit_lsn = receiver.open_commit_lsn().unwrap_or_default();
-                args.aside.lock().insert(oid, commit_lsn);
-                return set_aside(args, oid, &schema, &name).await;
+                return set_aside(args, oid, &schema, &name, commit_lsn).await;
             }
             Ok(Err(error)) => return error.into(),
             Ok(Ok(events)) => events,
@@ -325,7 +328,7 @@ async fn watch(args: &Args, number: u64) -> End {
 /// A table whose old rows are not sent whole cannot be followed. Its shapes
 /// end; the next request makes the identity full again, and from there on its
 /// changes are decoded. The stream goes on for everybody else.
-async fn set_aside(args: &Args, table_oid: u32, schema: &str, name: &str) -> End {
+async fn set_aside(args: &Args, table_oid: u32, schema: &str, name: &str, commit_lsn: Lsn) -> End {
     tracing::warn!(
         schema,
         name,
@@ -334,7 +337,12 @@ async fn set_aside(args: &Args, table_oid: u32, schema: &str, name: &str) -> End
     );
     let remove = |reply| registry::Message::RemoveTable { table_oid, reply };
     match args.registry.call(ACTOR_WAIT, remove).await {
-        Ok(()) => End::Elsewhere("a table is set aside"),
+        Ok(()) => {
+            // Only now: if its shapes were still there, they would miss what is
+            // not decoded. Until then the next session meets the same error.
+            args.aside.lock().insert(table_oid, commit_lsn);
+            End::Elsewhere("a table is set aside")
+        }
         Err(_) => End::Elsewhere("the registry restarts"),
     }
 }

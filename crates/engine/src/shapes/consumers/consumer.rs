@@ -7,6 +7,7 @@
 //!            the last valid commit and replays the journal (I-4).
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use change::{Fragment, Lsn, Operation, Relation};
@@ -29,7 +30,7 @@ pub(crate) struct Args {
     pub(crate) attempts: Arc<Mutex<Attempts>>,
 }
 
-/// How often the consumer broke off inside the same transaction.
+/// How often processing a fragment of the same transaction did not return.
 #[derive(Debug, Default)]
 pub(crate) struct Attempts {
     commit_lsn: Lsn,
@@ -58,6 +59,8 @@ const WRITE_DELAY: Duration = Duration::from_secs(1);
 const UNWRITTEN_BYTES_MAX: usize = 256 << 10;
 /// Fragments read back from the journal between two looks at the mailbox.
 const READ_BACK_COUNT: usize = 16;
+/// How often the registry is asked to end the shape.
+const ROTATION_RETRY: Duration = Duration::from_millis(200);
 
 #[derive(Debug)]
 pub(crate) struct State {
@@ -73,6 +76,27 @@ pub(crate) struct State {
     processed_lsn: Lsn,
     reader: Option<JournalReader>,
     write_is_due: bool,
+    /// Last, so that the log is closed before somebody else may open it.
+    _turn: Turn,
+}
+
+/// The right to write the shape's segment.
+#[derive(Debug)]
+struct Turn(Arc<LiveShape>);
+
+impl Turn {
+    fn take(shape: &Arc<LiveShape>) -> Result<Self, ActorProcessingErr> {
+        if shape.is_written.swap(true, Ordering::AcqRel) {
+            return Err("a former life of this consumer still writes".into());
+        }
+        Ok(Self(Arc::clone(shape)))
+    }
+}
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        self.0.is_written.store(false, Ordering::Release);
+    }
 }
 
 /// What became of a transaction.
@@ -115,10 +139,9 @@ impl Actor for Consumer {
 }
 
 impl State {
-    fn open(args: Args) -> Result<Self, storage::Error> {
-        // Deliveries of a former life are not to be trusted: it may have
-        // taken them and died.
-        args.shape.inbox.fall_back();
+    fn open(args: Args) -> Result<Self, ActorProcessingErr> {
+        // A predecessor that was given up on may still be writing.
+        let turn = Turn::take(&args.shape)?;
         args.shape.inbox.awake();
         let parked = args.shape.parked_log.lock().take();
         let log = match parked {
@@ -126,7 +149,10 @@ impl State {
             None => Log::open_with(&args.shape.log)?,
         };
         let processed_lsn = log.position().max(args.shape.registered_lsn);
-        args.shape.publish_end(&log);
+        // Deliveries of a former life are not to be trusted either: it may
+        // have taken them and died.
+        args.shape.inbox.restart(processed_lsn);
+        args.shape.publish_end();
         Ok(Self {
             visibility: log.reader().visibility(),
             args,
@@ -136,6 +162,7 @@ impl State {
             processed_lsn,
             reader: None,
             write_is_due: false,
+            _turn: turn,
         })
     }
 
@@ -158,8 +185,10 @@ impl State {
                     }
                     tokio::task::consume_budget().await;
                 }
-                inbox.processed(self.processed_lsn);
-                inbox.wake();
+                if matches!(step, Step::Done) {
+                    inbox.processed(self.processed_lsn);
+                    inbox.wake();
+                }
                 step
             }
             Work::ReadJournal => tokio::task::block_in_place(|| self.read_back())?,
@@ -169,7 +198,13 @@ impl State {
                 self.schedule_write(myself);
                 self.write_if_many()
             }
-            Step::Rotate(why) => self.rotate(why),
+            Step::Rotate(why) => {
+                // Nothing past this transaction may be shown or claimed. The
+                // registry may die with the request, so it is asked again.
+                inbox.fall_back();
+                myself.send_after(ROTATION_RETRY, || Message::Wake);
+                self.rotate(why)
+            }
         }
     }
 
@@ -186,8 +221,10 @@ impl State {
         inbox.want_deliveries();
         // What became durable before that line may not have been delivered.
         let step = self.read_journal(usize::MAX)?;
-        inbox.processed(self.processed_lsn);
-        inbox.wake();
+        if matches!(step, Step::Done) {
+            inbox.processed(self.processed_lsn);
+            inbox.wake();
+        }
         Ok(step)
     }
 
@@ -200,12 +237,14 @@ impl State {
         }
         let mut reader = match self.reader.take() {
             Some(reader) => reader,
-            None => JournalReader::open(&self.args.directory, self.processed_lsn)?,
+            None => self.open_journal()?,
         };
         for _ in 0..fragment_count {
-            match reader.next(facts.durable_lsn)? {
-                None => return Ok(Step::Done),
-                Some(fragment) => {
+            match reader.next(facts.durable_lsn) {
+                Ok(None) => return Ok(Step::Done),
+                Err(storage::Error::Removed { .. }) => reader = self.open_journal()?,
+                Err(error) => return Err(error),
+                Ok(Some(fragment)) => {
                     if let Step::Rotate(why) = self.process(&fragment)? {
                         return Ok(Step::Rotate(why));
                     }
@@ -216,8 +255,32 @@ impl State {
         Ok(Step::Done)
     }
 
-    /// One fragment: nothing, entries, or the end of the shape.
+    /// Journal files go only when they hold nothing of this shape that is not
+    /// in its segment, synced. So if the first ones are gone, there was nothing
+    /// in them.
+    fn open_journal(&mut self) -> Result<JournalReader, storage::Error> {
+        loop {
+            match JournalReader::open(&self.args.directory, self.processed_lsn) {
+                Err(storage::Error::Removed { oldest, .. }) if oldest > self.processed_lsn => {
+                    self.processed_lsn = oldest;
+                }
+                other => return other,
+            }
+        }
+    }
+
+    /// As [`Self::process_whole`], counting the attempts that did not return.
     fn process(&mut self, fragment: &Fragment) -> Result<Step, storage::Error> {
+        if self.begin_attempt(fragment.commit_lsn) > ATTEMPTS_MAX {
+            return Ok(Step::Rotate("a transaction broke its consumer again and again"));
+        }
+        let step = self.process_whole(fragment)?;
+        self.args.attempts.lock().count -= 1;
+        Ok(step)
+    }
+
+    /// One fragment: nothing, entries, or the end of the shape.
+    fn process_whole(&mut self, fragment: &Fragment) -> Result<Step, storage::Error> {
         let lsn = fragment.commit_lsn;
         if lsn <= self.processed_lsn {
             return Ok(Step::Done);
@@ -225,11 +288,10 @@ impl State {
         if fragment.first {
             self.log.rollback()?;
             self.pending.clear();
-            if self.count_attempt(lsn) > ATTEMPTS_MAX {
-                return Ok(Step::Rotate("a transaction broke its consumer again and again"));
-            }
         }
-        let in_snapshot = self.visibility.as_ref().is_some_and(|bounds| bounds.sees(fragment.xid));
+        // The LSN as well, because transaction ids come round again.
+        let in_snapshot = lsn < self.args.shape.snapshot_lsn
+            && self.visibility.as_ref().is_some_and(|bounds| bounds.sees(fragment.xid));
         if !in_snapshot && let Step::Rotate(why) = self.encode(fragment) {
             return Ok(Step::Rotate(why));
         }
@@ -248,9 +310,8 @@ impl State {
         // Without entries, too: the position is where a replay begins.
         self.log.commit(lsn);
         self.processed_lsn = lsn;
-        *self.args.attempts.lock() = Attempts::default();
         if left_entries {
-            self.args.shape.publish_end(&self.log);
+            self.args.shape.publish_end();
         }
         Ok(Step::Done)
     }
@@ -281,7 +342,7 @@ impl State {
         Step::Done
     }
 
-    fn count_attempt(&self, lsn: Lsn) -> u32 {
+    fn begin_attempt(&self, lsn: Lsn) -> u32 {
         let mut attempts = self.args.attempts.lock();
         let count = if attempts.commit_lsn == lsn { attempts.count + 1 } else { 1 };
         *attempts = Attempts { commit_lsn: lsn, count };
@@ -308,25 +369,31 @@ impl State {
     fn write_if_many(&mut self) -> Result<(), ActorProcessingErr> {
         if self.log.unwritten_bytes() > UNWRITTEN_BYTES_MAX {
             tokio::task::block_in_place(|| self.log.write())?;
+            self.args.shape.publish_end();
         }
         Ok(())
     }
 
     fn write(&mut self) -> Result<(), ActorProcessingErr> {
         self.write_is_due = false;
-        Ok(tokio::task::block_in_place(|| self.log.write())?)
+        tokio::task::block_in_place(|| self.log.write())?;
+        self.args.shape.publish_end();
+        Ok(())
     }
 
     fn sync(&mut self) -> Result<(), ActorProcessingErr> {
         tokio::task::block_in_place(|| self.log.sync())?;
+        self.args.shape.publish_end();
         self.args.shape.inbox.synced(self.processed_lsn);
         Ok(())
     }
 }
 
 impl LiveShape {
-    fn publish_end(&self, log: &Log) {
-        let end = log.end();
+    /// What readers can see, which is less than was committed while a large
+    /// transaction's end has not reached its file.
+    fn publish_end(&self) {
+        let end = self.log.end();
         self.tail.send_if_modified(|tail| {
             let changed = tail.end != end;
             *tail = Tail { end, ..*tail };

@@ -18,6 +18,7 @@ pub(crate) fn node(work: snapshot::Work, registry: &registry::Args) -> Node {
         directory: registry.directory.clone(),
         chunk_bytes_max: registry.config.chunk_bytes_max,
         registry: registry.registry.clone(),
+        cleaner: registry.cleaner.clone(),
         router: registry.router.clone(),
         publication: registry.publication.clone(),
         snapshot_pool: registry.snapshot_pool.clone(),

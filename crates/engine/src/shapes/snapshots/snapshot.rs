@@ -27,9 +27,10 @@ use crate::postgres::leader::router;
 use crate::postgres::trouble::{snapshot_error, unavailable};
 use crate::postgres::{publication, snapshot_pool};
 use crate::shapes::consumers::consumer;
-use crate::shapes::facade::{LiveShape, ShapeError};
+use crate::shapes::facade::ShapeError;
 use crate::shapes::index::Ticket;
 use crate::shapes::registry;
+use crate::store::cleaner;
 use crate::streamed::unseen;
 
 /// Everything a snapshot worker can reach.
@@ -40,6 +41,7 @@ pub(crate) struct Args {
     pub(crate) directory: Directory,
     pub(crate) chunk_bytes_max: usize,
     pub(crate) registry: registry::Mailbox,
+    pub(crate) cleaner: cleaner::Mailbox,
     pub(crate) router: router::Mailbox,
     pub(crate) publication: publication::Mailbox,
     pub(crate) snapshot_pool: snapshot_pool::Mailbox,
@@ -73,6 +75,8 @@ const PUBLICATION_WAIT: Duration = Duration::from_secs(30);
 const ACTOR_WAIT: Duration = Duration::from_secs(10);
 /// How long to wait for a streamed transaction to become visible.
 const VISIBILITY_WAIT: Duration = Duration::from_secs(5);
+/// For each query before the rows; longer than its own lock timeout.
+const QUERY_WAIT: Duration = Duration::from_secs(15);
 const VISIBILITY_RETRY: Duration = Duration::from_millis(10);
 
 #[derive(Clone, Copy, Debug)]
@@ -91,9 +95,7 @@ impl Actor for Snapshot {
         let work = args.work.lock().take().ok_or("a snapshot is worked on once")?;
         let owner = myself.clone();
         let body = async move {
-            let Work { ticket, definition, handle, registered_lsn, generation } = work;
-            let reading = Reading { args, definition, handle, registered_lsn, generation };
-            ticket.finish(Box::pin(reading.run()).await);
+            Box::pin(run(args, work)).await;
             // The actor may have been stopped meanwhile.
             let _ = owner.send_message(Message::Done);
         };
@@ -117,47 +119,85 @@ struct Reading {
     args: Args,
     definition: Definition,
     handle: Handle,
-    registered_lsn: Lsn,
-    generation: u64,
 }
 
-/// Takes the shape out of the routing index unless it became a shape.
-struct Registration {
+/// What must be undone unless the registration became a shape, by whoever holds
+/// it last: the worker, or the registry once it was asked to publish.
+#[derive(Debug)]
+pub(crate) struct Registration {
     router: router::Mailbox,
+    cleaner: cleaner::Mailbox,
+    handle: Handle,
     table_oid: u32,
-    inbox: Option<Arc<Inbox>>,
+    inbox: Arc<Inbox>,
+    is_kept: bool,
+}
+
+impl Registration {
+    pub(crate) fn inbox(&self) -> &Arc<Inbox> {
+        &self.inbox
+    }
+
+    /// It is a shape now.
+    pub(crate) fn keep(mut self) {
+        self.is_kept = true;
+    }
 }
 
 impl Drop for Registration {
     fn drop(&mut self) {
-        if let Some(inbox) = self.inbox.take() {
-            let table_oid = self.table_oid;
-            // Undelivered, it costs work but nothing else: a routed fragment
-            // that nobody takes.
-            let _ = self.router.send(router::Message::Unregister { table_oid, inbox });
+        if self.is_kept {
+            return;
         }
+        let (table_oid, inbox) = (self.table_oid, Arc::clone(&self.inbox));
+        // Undelivered, it costs work but nothing else: fragments that nobody
+        // takes, files that the next start finds.
+        let _ = self.router.send(router::Message::Unregister { table_oid, inbox });
+        let _ = self.cleaner.send(cleaner::Message::Remove(self.handle.clone()));
     }
 }
 
+/// Everything up to a snapshot that may be shown. The registry shows it: it
+/// owns what happens from there on, so that no shape depends on this worker
+/// living to hear of it.
+async fn run(args: Args, work: Work) {
+    let Work { ticket, definition, handle, registered_lsn, generation } = work;
+    let registration = Registration {
+        router: args.router.clone(),
+        cleaner: args.cleaner.clone(),
+        handle: handle.clone(),
+        table_oid: definition.table_oid,
+        inbox: Arc::new(Inbox::new(registered_lsn, consumer::Mailbox::default())),
+        is_kept: false,
+    };
+    let registry = args.registry.clone();
+    let created_us = handle.micros().unwrap_or_default() as i64;
+    let reading = Reading { args, definition, handle };
+    let bounds = match reading.run(&registration).await {
+        Ok(bounds) => bounds,
+        Err(error) => return ticket.finish(Err(error)),
+    };
+    let record = ShapeRecord {
+        handle: reading.handle,
+        definition: reading.definition,
+        registered_lsn,
+        snapshot_lsn: bounds.1,
+        snapshot: Some(bounds.0),
+        created_us,
+    };
+    let publish = registry::Publish { record, generation, registration, ticket };
+    // Undelivered, it is dropped and whoever waits tries again.
+    let _ = registry.send(registry::Message::Publish(Box::new(publish)));
+}
+
 impl Reading {
-    async fn run(self) -> Result<Arc<LiveShape>, ShapeError> {
+    async fn run(&self, registration: &Registration) -> Result<(Visibility, Lsn), ShapeError> {
         let table = self.publish_table().await?;
-        let inbox = Arc::new(Inbox::new(self.registered_lsn, consumer::Mailbox::default()));
-        let table_oid = self.definition.table_oid;
-        let streamed = {
-            let inbox = Arc::clone(&inbox);
-            let register = |reply| router::Message::Register { table_oid, inbox, reply };
-            self.args.router.call(ACTOR_WAIT, register).await.map_err(|_| interrupted())?
-        };
-        let mut registration = Registration {
-            router: self.args.router.clone(),
-            table_oid,
-            inbox: Some(Arc::clone(&inbox)),
-        };
-        let visibility = self.read(&streamed, &table).await?;
-        let shape = self.show(visibility, inbox).await?;
-        registration.inbox = None;
-        Ok(shape)
+        let (table_oid, inbox) = (self.definition.table_oid, Arc::clone(&registration.inbox));
+        let register = |reply| router::Message::Register { table_oid, inbox, reply };
+        let streamed = self.args.router.call(ACTOR_WAIT, register).await;
+        let streamed = streamed.map_err(|_| interrupted())?;
+        self.read(&streamed, &table).await
     }
 
     async fn publish_table(&self) -> Result<Table, ShapeError> {
@@ -181,7 +221,7 @@ impl Reading {
     }
 
     /// Reads the rows into files, complete and durable on return.
-    async fn read(&self, streamed: &[u32], table: &Table) -> Result<Visibility, ShapeError> {
+    async fn read(&self, streamed: &[u32], table: &Table) -> Result<(Visibility, Lsn), ShapeError> {
         let checkout = |reply| snapshot_pool::Message::Checkout { reply };
         let lease = self.args.snapshot_pool.call(ACTOR_WAIT, checkout).await;
         let mut lease = match lease {
@@ -194,12 +234,32 @@ impl Reading {
             }
         };
         let connection = lease.connection();
+        let bounds = self.begin(connection, streamed, table).await?;
+        self.copy(connection, table, &bounds.0).await?;
+        pg::snapshot::end(connection).await.map_err(|e| snapshot_error(&e))?;
+        lease.give_back();
+        Ok(bounds)
+    }
+
+    /// A snapshot that contains everything that was streamed before the
+    /// registration (I-7).
+    async fn begin(
+        &self,
+        connection: &mut pg::Connection,
+        streamed: &[u32],
+        table: &Table,
+    ) -> Result<(Visibility, Lsn), ShapeError> {
         let deadline = Instant::now() + VISIBILITY_WAIT;
-        let visibility = loop {
-            let text = pg::snapshot::begin(connection).await.map_err(|e| snapshot_error(&e))?;
+        loop {
+            let begin = pg::snapshot::begin(connection, Some(table));
+            let bounds = within(begin).await?;
+            let text = bounds.visibility;
             let visibility: Visibility =
                 text.parse().map_err(|_| ShapeError::Internal(format!("snapshot {text:?}")))?;
-            let Some(xid) = unseen(streamed, &visibility) else { break visibility };
+            let Some(xid) = unseen(streamed, &visibility) else {
+                self.check_table(connection).await?;
+                return Ok((visibility, bounds.wal_lsn));
+            };
             if Instant::now() > deadline {
                 return Err(ShapeError::Snapshot {
                     message: format!(
@@ -208,22 +268,15 @@ impl Reading {
                     ),
                 });
             }
-            pg::snapshot::end(connection).await.map_err(|e| snapshot_error(&e))?;
+            within(pg::snapshot::end(connection)).await?;
             tokio::time::sleep(VISIBILITY_RETRY).await;
-        };
-        self.check_table(connection).await?;
-        self.copy(connection, table, &visibility).await?;
-        pg::snapshot::end(connection).await.map_err(|e| snapshot_error(&e))?;
-        lease.give_back();
-        Ok(visibility)
+        }
     }
 
     /// The name may mean another table by now.
     async fn check_table(&self, connection: &mut pg::Connection) -> Result<(), ShapeError> {
         let Definition { table_oid, schema, name, .. } = &self.definition;
-        let oid = pg::splice::table_oid(connection, schema, name)
-            .await
-            .map_err(|e| snapshot_error(&e))?;
+        let oid = within(pg::splice::table_oid(connection, schema, name)).await?;
         if oid == Some(*table_oid) { Ok(()) } else { Err(ShapeError::SchemaChanged) }
     }
 
@@ -256,31 +309,15 @@ impl Reading {
             .map_err(|e| storage_failed(&e))?;
         Ok(())
     }
+}
 
-    async fn show(
-        self,
-        visibility: Visibility,
-        inbox: Arc<Inbox>,
-    ) -> Result<Arc<LiveShape>, ShapeError> {
-        let Self { args, definition, handle, registered_lsn, generation } = self;
-        let created_us = handle.micros().unwrap_or_default() as i64;
-        let record = ShapeRecord {
-            handle,
-            definition,
-            registered_lsn,
-            snapshot: Some(visibility),
-            created_us,
-        };
-        let publish = |reply| registry::Message::Publish {
-            record: Box::new(record),
-            inbox,
-            generation,
-            reply,
-        };
-        match args.registry.call(ACTOR_WAIT, publish).await {
-            Ok(result) => result,
-            Err(_) => Err(interrupted()),
-        }
+/// A server whose kernel answers while it does not would hold us for ever.
+async fn within<T>(query: impl Future<Output = Result<T, pg::Error>>) -> Result<T, ShapeError> {
+    match tokio::time::timeout(QUERY_WAIT, query).await {
+        Ok(result) => result.map_err(|error| snapshot_error(&error)),
+        Err(_) => Err(ShapeError::Snapshot {
+            message: "Postgres did not answer in time while the snapshot was begun".into(),
+        }),
     }
 }
 

@@ -3,6 +3,7 @@
 //! session that put it in is over.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
 
 use arc_swap::ArcSwapOption;
@@ -15,6 +16,8 @@ use crate::routing::Targets;
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Door {
     sender: Arc<ArcSwapOption<Sender<Command>>>,
+    /// Beside the channel, so that a thread that waits for a full disk sees it.
+    removable: Arc<AtomicU64>,
 }
 
 /// What the thread does. Bounded by the permits that ride in `Append`.
@@ -31,8 +34,8 @@ pub(crate) enum Command {
         start_lsn: Lsn,
         reply: oneshot::Sender<()>,
     },
-    /// Every shape has what is at or before this position.
-    RemoveBefore(Lsn),
+    /// There are files that may go, see [`Door::removable_lsn`].
+    RemoveSettled,
 }
 
 /// What the router hands over at once.
@@ -93,7 +96,18 @@ impl Door {
         answer.await.map_err(|_| Closed)
     }
 
+    /// Every shape has what is at or before this position in its segment.
     pub(crate) fn remove_before(&self, lsn: Lsn) -> Result<(), Closed> {
-        self.send(Command::RemoveBefore(lsn))
+        self.removable.fetch_max(lsn.0, Ordering::AcqRel);
+        self.send(Command::RemoveSettled)
+    }
+
+    pub(super) fn removable_lsn(&self) -> Lsn {
+        Lsn(self.removable.load(Ordering::Acquire))
+    }
+
+    /// Positions of another source mean nothing.
+    pub(super) fn forget_removable(&self) {
+        self.removable.store(0, Ordering::Release);
     }
 }

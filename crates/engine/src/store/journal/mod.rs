@@ -10,6 +10,7 @@ mod door;
 mod writer;
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use parking_lot::Mutex;
 use ractor::{Actor, ActorProcessingErr, ActorRef};
@@ -32,6 +33,8 @@ pub(crate) struct Args {
     pub(crate) door: Door,
     pub(crate) facts: Fact<JournalFacts>,
     pub(crate) routing: Arc<Routing>,
+    /// Held by the thread for its life.
+    pub(crate) turn: Arc<Mutex<()>>,
 }
 
 pub(crate) type Mailbox = supervision::Mailbox<Message>;
@@ -46,12 +49,14 @@ pub(crate) enum Message {
 #[derive(Debug)]
 pub(crate) struct State {
     door: Door,
+    alive: Arc<AtomicBool>,
     _thread: Thread,
 }
 
 impl Drop for State {
     fn drop(&mut self) {
         // The thread ends when nobody can ask anything of it any more.
+        self.alive.store(false, Ordering::Release);
         self.door.close();
     }
 }
@@ -75,10 +80,13 @@ impl Actor for Journal {
         let commands = args.door.open();
         let door = args.door.clone();
         let owner = myself.clone();
+        let alive = Arc::new(AtomicBool::new(true));
+        let is_alive = Arc::clone(&alive);
         let body = move || {
-            let result = Writer::open(&args).map(|writer| {
-                // Whatever was delivered in a former life may not have arrived.
-                args.routing.fall_back();
+            // A thread that was given up on (a disk that does not answer) must
+            // have ended before another one touches the files.
+            let _turn = args.turn.lock();
+            let result = Writer::open(&args, is_alive).map(|writer| {
                 if let Some(opened) = opened.lock().take() {
                     // The starter may have been killed meanwhile.
                     let _ = opened.send(());
@@ -88,7 +96,8 @@ impl Actor for Journal {
             // The actor may be gone, which is why the thread ended.
             let _ = owner.send_message(Message::Ended(result.flatten()));
         };
-        let state = State { door, _thread: supervision::owned_thread(&myself, "journal", body)? };
+        let state =
+            State { door, alive, _thread: supervision::owned_thread(&myself, "journal", body)? };
         match is_open.await {
             Ok(()) => Ok(state),
             Err(_) => Err("the journal could not be opened".into()),

@@ -6,7 +6,7 @@
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::Receiver;
 use std::time::{Duration, Instant};
 
@@ -14,7 +14,7 @@ use change::{Fragment, Lsn};
 use storage::{Appended, Journal, Limits};
 use tokio::sync::OwnedSemaphorePermit;
 
-use super::door::{Batch, Command, Routed};
+use super::door::{Batch, Command, Door, Routed};
 use super::{Args, Fact, JournalFacts};
 use crate::inbox::Inbox;
 use crate::routing::Targets;
@@ -39,6 +39,9 @@ static SESSIONS: AtomicU64 = AtomicU64::new(0);
 pub(super) struct Writer {
     journal: Journal,
     facts: Fact<JournalFacts>,
+    door: Door,
+    /// Cleared when the actor that owns the thread has gone.
+    alive: Arc<AtomicBool>,
     session: u64,
     reached_lsn: Lsn,
     marked_at: Instant,
@@ -63,12 +66,14 @@ enum Delivery {
 }
 
 impl Writer {
-    pub(super) fn open(args: &Args) -> Result<Self, storage::Error> {
+    pub(super) fn open(args: &Args, alive: Arc<AtomicBool>) -> Result<Self, storage::Error> {
         let limits = Limits { segment_bytes: args.segment_bytes };
         let journal = Journal::open(&args.directory, limits)?;
         let mut writer = Self {
             journal,
             facts: args.facts.clone(),
+            door: args.door.clone(),
+            alive,
             session: 0,
             reached_lsn: Lsn::ZERO,
             marked_at: Instant::now(),
@@ -77,6 +82,9 @@ impl Writer {
             permits: Vec::new(),
         };
         writer.publish_position();
+        // Whatever was delivered in a former life may not have arrived. Before
+        // the next line, which claims that everything durable was.
+        args.routing.fall_back();
         writer.facts.update(|facts| {
             facts.session = 0;
             facts.open = true;
@@ -89,6 +97,10 @@ impl Writer {
     /// Works until the door is closed.
     pub(super) fn run(mut self, commands: &Receiver<Command>) -> Result<(), storage::Error> {
         while let Ok(command) = commands.recv() {
+            // A successor waits; what is left is sent again by Postgres.
+            if !self.alive.load(Ordering::Acquire) {
+                break;
+            }
             let mut byte_count = self.execute(command)?;
             while byte_count < ROUND_BYTES_MAX {
                 match commands.try_recv() {
@@ -118,19 +130,24 @@ impl Writer {
             Command::Reset { start_lsn, reply } => {
                 self.open = Open::default();
                 self.closed.clear();
+                self.door.forget_removable();
                 self.journal.reset(start_lsn)?;
                 self.reached_lsn = start_lsn;
                 self.publish_position();
                 let _ = reply.send(());
             }
-            Command::RemoveBefore(lsn) => {
-                let removed = self.journal.remove_before(lsn)?;
-                if removed > 0 {
-                    tracing::debug!(removed, before = %lsn, "journal files removed");
-                }
-            }
+            Command::RemoveSettled => self.remove_settled()?,
         }
         Ok(0)
+    }
+
+    fn remove_settled(&mut self) -> Result<(), storage::Error> {
+        let lsn = self.door.removable_lsn();
+        let removed = self.journal.remove_before(lsn)?;
+        if removed > 0 {
+            tracing::debug!(removed, before = %lsn, "journal files removed");
+        }
+        Ok(())
     }
 
     fn append(&mut self, batch: Batch) -> Result<usize, storage::Error> {
@@ -215,6 +232,11 @@ impl Writer {
                     }
                     failures += 1;
                     std::thread::sleep(SYNC_PAUSE);
+                    if !self.alive.load(Ordering::Acquire) {
+                        return Err(error);
+                    }
+                    // Room may be ours to make.
+                    self.remove_settled()?;
                 }
                 Err(error) => return Err(error),
             }
