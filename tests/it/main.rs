@@ -11,6 +11,7 @@
 mod bad_input;
 mod client;
 mod crash;
+mod gaps;
 mod kill_actors;
 mod main_job;
 mod oracle;
