@@ -1,5 +1,5 @@
 //! What the engine needs to know, as plain data. Names, environment variables
-//! and defaults are in `leyden/src/settings.rs`.
+//! and defaults are in `leyden/src/settings/`.
 
 use std::path::PathBuf;
 

@@ -29,7 +29,7 @@ pub use shapes::facade::{
 
 use facts::{Fact, JournalFacts, LeaderFacts};
 use postgres::leader::{lock_connection, replication, router};
-use postgres::{admin_pool, publication, snapshot_pool};
+use postgres::{admin_pool, publication, schema_watcher, snapshot_pool};
 use routing::Routing;
 use shapes::index::Index;
 use shapes::registry;
@@ -101,6 +101,7 @@ struct Wiring {
     admin_pool: admin_pool::Mailbox,
     snapshot_pool: snapshot_pool::Mailbox,
     publication: publication::Mailbox,
+    schema_watcher: schema_watcher::Mailbox,
 }
 
 impl Wiring {
@@ -129,6 +130,7 @@ impl Wiring {
             admin_pool: admin_pool::Mailbox::default(),
             snapshot_pool: snapshot_pool::Mailbox::default(),
             publication: publication::Mailbox::default(),
+            schema_watcher: schema_watcher::Mailbox::default(),
         }
     }
 }

@@ -118,6 +118,13 @@ impl Definition {
         })
     }
 
+    /// The same request on the table as it is now.
+    pub fn renewed(&self, table: &Table) -> Result<Self, DefinitionError> {
+        let names: Vec<String> = self.columns.iter().map(|column| column.name.clone()).collect();
+        let columns = self.explicit_columns.then_some(&names[..]);
+        Self::new(table, columns, self.replica, self.log)
+    }
+
     /// Equal for two definitions iff they are the same shape (protocol §2.7).
     /// Types are left out: a change of type ends the shape.
     pub fn identity(&self) -> String {

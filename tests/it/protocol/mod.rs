@@ -10,5 +10,6 @@ mod overload;
 mod parameters;
 mod rotation;
 mod routing;
+mod schema;
 mod secret;
 mod values;

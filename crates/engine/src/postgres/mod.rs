@@ -6,6 +6,7 @@ pub(crate) mod inspector;
 pub(crate) mod leader;
 pub(crate) mod pool;
 pub(crate) mod publication;
+pub(crate) mod schema_watcher;
 pub(crate) mod snapshot_pool;
 pub(crate) mod trouble;
 
@@ -29,6 +30,11 @@ pub(crate) fn tree(wiring: &Wiring) -> Node {
     };
     let for_publication =
         publication::Args { config: wiring.config.clone(), admin_pool: wiring.admin_pool.clone() };
+    let for_schema_watcher = schema_watcher::Args {
+        index: wiring.index.clone(),
+        admin_pool: wiring.admin_pool.clone(),
+        registry: wiring.registry.clone(),
+    };
     let children = [
         leader::tree(wiring),
         worker(
@@ -54,6 +60,14 @@ pub(crate) fn tree(wiring: &Wiring) -> Node {
             &wiring.publication,
             publication::Publication,
             for_publication,
+        ),
+        worker(
+            "schema-watcher",
+            Restart::Permanent,
+            Shutdown::BrutalKill,
+            &wiring.schema_watcher,
+            schema_watcher::SchemaWatcher,
+            for_schema_watcher,
         ),
     ];
     supervisor("postgres", Strategy::OneForOne, INTENSITY, children).cool_down(crate::COOL_DOWN)
