@@ -96,6 +96,21 @@ async fn a_publication_dropped_by_hand_is_not_forgotten_by_a_kill() {
 }
 
 #[tokio::test]
+async fn a_table_taken_out_of_the_publication_by_hand_is_put_back() {
+    let site = Site::items().await;
+    site.db.run("INSERT INTO items VALUES (1, 'one')").await;
+    let reader = Follower::start(&site.server.url(), Query::table("items"));
+    reader.synced().await;
+    let publication = site.server.publication();
+    site.db.run(&format!("ALTER PUBLICATION {publication} DROP TABLE items")).await;
+    site.db.run("INSERT INTO items VALUES (2, 'unpublished')").await;
+    reader.holds(&site.db.rows("SELECT * FROM items").await, LIMIT).await;
+    site.db.run("INSERT INTO items VALUES (3, 'published')").await;
+    reader.holds(&site.db.rows("SELECT * FROM items").await, LIMIT).await;
+    reader.check();
+}
+
+#[tokio::test]
 async fn a_replica_identity_changed_by_hand_costs_that_table_alone() {
     let site = Site::items().await;
     site.db.run("CREATE TABLE other (id int PRIMARY KEY, title text)").await;

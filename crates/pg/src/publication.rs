@@ -13,7 +13,7 @@ use std::time::Duration;
 use change::{ReplicaIdentity, Table, TableKind};
 use tokio::time::{Instant, sleep};
 use tokio_postgres::Client;
-use tokio_postgres::types::Type;
+use tokio_postgres::types::{ToSql, Type};
 
 use crate::error::Error;
 use crate::server_error::Condition;
@@ -171,7 +171,7 @@ async fn members(client: &Client, publication: &str, oid: u32) -> Result<Vec<Mem
         WHERE c.relkind IN ('r', 'p') AND (c.oid OPERATOR(pg_catalog.=) $2
             OR c.oid IN (SELECT t.relid FROM pg_catalog.pg_partition_tree($2::regclass) t))
         ORDER BY c.oid OPERATOR(pg_catalog.<>) $2, c.oid";
-    let parameters: [(&(dyn tokio_postgres::types::ToSql + Sync), Type); 2] =
+    let parameters: [(&(dyn ToSql + Sync), Type); 2] =
         [(&publication, Type::TEXT), (&oid, Type::OID)];
     let mut members = Vec::new();
     for row in client.query_typed(SQL, &parameters).await? {
@@ -203,6 +203,23 @@ pub async fn remove_table(
         Err(error) if error.condition() == Some(Condition::ObjectMissing) => Ok(false),
         Err(error) => Err(error),
     }
+}
+
+/// Which of these tables the publication does not send, because somebody took
+/// them out. Partitions are left aside: their changes come under their root.
+pub async fn unpublished(
+    client: &Client,
+    publication: &str,
+    table_oids: &[u32],
+) -> Result<Vec<u32>, Error> {
+    const SQL: &str = "
+        SELECT c.oid FROM pg_catalog.pg_class c
+        WHERE c.oid OPERATOR(pg_catalog.=) ANY ($1) AND NOT c.relispartition
+        AND c.oid NOT IN (SELECT p.relid FROM pg_catalog.pg_get_publication_tables($2) p)";
+    let parameters: [(&(dyn ToSql + Sync), Type); 2] =
+        [(&table_oids, Type::OID_ARRAY), (&publication, Type::TEXT)];
+    let rows = client.query_typed(SQL, &parameters).await?;
+    rows.iter().map(|row| row.try_get(0).map_err(Error::from)).collect()
 }
 
 /// The tables that were added, by oid.

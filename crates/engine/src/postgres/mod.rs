@@ -31,6 +31,7 @@ pub(crate) fn tree(wiring: &Wiring) -> Node {
     let for_publication =
         publication::Args { config: wiring.config.clone(), admin_pool: wiring.admin_pool.clone() };
     let for_schema_watcher = schema_watcher::Args {
+        config: wiring.config.clone(),
         index: wiring.index.clone(),
         admin_pool: wiring.admin_pool.clone(),
         registry: wiring.registry.clone(),

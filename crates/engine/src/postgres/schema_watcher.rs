@@ -1,5 +1,6 @@
 //! The watcher of tables: DDL leaves nothing in the stream until the next
-//! change, and a dropped table nothing at all, so the catalog is asked.
+//! change, and a table that is dropped or no longer published nothing at all,
+//! so the catalog is asked.
 //!
 //! Owns       a timer, and the round that it begins.
 //! Receives   its ticks.
@@ -16,6 +17,7 @@ use supervision::Task;
 
 use super::admin_pool;
 use super::inspector::checkout;
+use crate::config::Config;
 use crate::shapes::facade::LiveShape;
 use crate::shapes::index::Index;
 use crate::shapes::registry;
@@ -23,6 +25,7 @@ use crate::shapes::registry;
 /// Everything the watcher can reach.
 #[derive(Clone, Debug)]
 pub(crate) struct Args {
+    pub(crate) config: Arc<Config>,
     pub(crate) index: Arc<Index>,
     pub(crate) admin_pool: admin_pool::Mailbox,
     pub(crate) registry: registry::Mailbox,
@@ -78,12 +81,19 @@ impl Args {
             return;
         }
         let Ok(mut lease) = checkout(&self.admin_pool).await else { return };
+        let oids: Vec<u32> = by_table.keys().copied().collect();
+        let publication = &self.config.publication;
+        let unpublished =
+            pg::publication::unpublished(lease.connection(), publication, &oids).await;
+        let Ok(unpublished) = unpublished else { return };
         for (oid, shapes) in by_table {
             let Ok(table) = pg::catalog::table_by_oid(lease.connection(), oid).await else {
                 return;
             };
             for shape in shapes {
-                if !still_fits(&shape, table.as_ref()) {
+                // What was taken out of the publication by hand has a gap; the
+                // next request puts it back.
+                if unpublished.contains(&oid) || !still_fits(&shape, table.as_ref()) {
                     let handle = shape.handle.clone();
                     let remove = registry::Message::Remove { handle, reply: None };
                     // Undelivered, the next round asks again.
