@@ -28,6 +28,9 @@ pub enum Operation {
         old: Row,
     },
     Truncate,
+    /// An update or delete without its old row, because the table's REPLICA
+    /// IDENTITY is not FULL. Nothing can follow the table across it.
+    Incomplete,
 }
 
 /// A part of one transaction. Parts of a transaction follow each other with

@@ -10,7 +10,7 @@ use std::io;
 
 use crate::login_error::LoginError;
 use crate::server_error::{Condition, ServerError, pooler, wal_level};
-use crate::sql::{quote_identifier, quote_literal, quote_table};
+use crate::sql::{quote_identifier, quote_literal};
 
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -41,9 +41,6 @@ pub enum Error {
     Client { reason: String },
     #[error("wal_level is \"{wal_level}\", and logical replication needs \"logical\"")]
     WalLevel { wal_level: String },
-    /// An UPDATE or DELETE came without the whole old row.
-    #[error("table {schema}.{name} does not have REPLICA IDENTITY FULL")]
-    ReplicaIdentity { oid: u32, schema: String, name: String },
     #[error("publication \"{publication}\" does not publish {missing}")]
     PublicationOperations { publication: String, missing: String },
     #[error("replication slot \"{slot}\" was made for {found}")]
@@ -119,10 +116,6 @@ impl Error {
             ),
             Self::WalLevel { .. } => wal_level(),
             Self::Pooler => pooler(),
-            Self::ReplicaIdentity { schema, name, .. } => blocked(
-                "replica_identity_not_full",
-                &format!("ALTER TABLE {} REPLICA IDENTITY FULL;", quote_table(schema, name)),
-            ),
             Self::PublicationOperations { publication, .. } => blocked(
                 "publication_incomplete",
                 &format!(
@@ -251,10 +244,6 @@ mod tests {
 
     #[test]
     fn our_own_errors_say_the_exact_statement() {
-        let error =
-            Error::ReplicaIdentity { oid: 1, schema: "public".into(), name: "It\"em".into() };
-        let Class::Blocked { remedy, .. } = error.class() else { panic!("{error}") };
-        assert_eq!(remedy, "ALTER TABLE \"public\".\"It\"\"em\" REPLICA IDENTITY FULL;");
         let source = io::Error::other("Name or service not known");
         let error = Error::Resolve { host: "nowhere".into(), source };
         assert!(matches!(error.class(), Class::Blocked { code: "unknown_host", .. }));

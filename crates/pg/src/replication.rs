@@ -133,21 +133,6 @@ impl Receiver {
         self.received
     }
 
-    /// See [`Decoder::set_aside`].
-    pub fn set_aside(&mut self, relation_oid: u32) {
-        self.decoder.set_aside(relation_oid);
-    }
-
-    /// See [`Decoder::set_aside_until`].
-    pub fn set_aside_until(&mut self, relation_oid: u32, commit_lsn: Lsn) {
-        self.decoder.set_aside_until(relation_oid, commit_lsn);
-    }
-
-    /// See [`Decoder::open_commit_lsn`].
-    pub fn open_commit_lsn(&self) -> Option<Lsn> {
-        self.decoder.open_commit_lsn()
-    }
-
     fn decode(&mut self, block: &Bytes, events: &mut Vec<Event>) -> Result<(), Error> {
         let mut at = 0;
         while let Some(header) = block.get(at..).and_then(<[u8]>::first_chunk::<HEADER_BYTES>) {

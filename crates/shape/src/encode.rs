@@ -128,7 +128,7 @@ impl Encoder {
     }
 
     /// Appends what `change` is to this shape: no entry, one, or two.
-    /// A TRUNCATE is not an entry; it ends the shape.
+    /// A TRUNCATE or an incomplete change is not an entry; it ends the shape.
     pub fn change(&self, change: &Change, transaction: Transaction, batch: &mut Batch) {
         let position = Position { transaction, op_index: change.op_index };
         match &change.operation {
@@ -140,7 +140,7 @@ impl Encoder {
                 self.entry(entry, batch, |_| true);
             }
             Operation::Delete { old } => self.delete(old, position, None, batch),
-            Operation::Truncate => {}
+            Operation::Truncate | Operation::Incomplete => {}
         }
     }
 

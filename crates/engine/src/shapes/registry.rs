@@ -68,8 +68,6 @@ pub(crate) enum Message {
     Remove { handle: Handle, reply: Option<RpcReplyPort<Result<bool, ShapeError>>> },
     /// From the session, when the source is not the one the shapes came from.
     RemoveAll { why: String, reply: RpcReplyPort<()> },
-    /// From the session, when a table cannot be followed.
-    RemoveTable { table_oid: u32, reply: RpcReplyPort<()> },
     /// Consumers went with their supervisor: start them again.
     Repopulate,
 }
@@ -151,16 +149,6 @@ impl Actor for Registry {
             }
             Message::RemoveAll { why, reply } => {
                 state.args.remove_all(&why).await?;
-                let _ = reply.send(());
-            }
-            Message::RemoveTable { table_oid, reply } => {
-                // What is being made now lacks what could not be decoded.
-                state.args.generation.fetch_add(1, Ordering::AcqRel);
-                for shape in state.args.index.shapes() {
-                    if shape.definition.table_oid == table_oid {
-                        state.args.remove(&shape.handle).await?;
-                    }
-                }
                 let _ = reply.send(());
             }
             Message::Repopulate => state.args.start_consumers().await,

@@ -29,8 +29,6 @@ pub struct Decoder {
     relations: HashMap<u32, Arc<Relation>>,
     /// The relation of the change before; most transactions stay with one.
     recent: Option<Arc<Relation>>,
-    /// By relation, the transaction up to which it is set aside come what may.
-    set_aside: HashMap<u32, Lsn>,
     open: Option<Open>,
     ignored_count: u64,
 }
@@ -49,26 +47,6 @@ struct Open {
 impl Decoder {
     pub fn new() -> Self {
         Self::default()
-    }
-
-    /// Until its replica identity is full, the changes of this relation are
-    /// counted, so that offsets stay what they are, but not decoded: for a
-    /// table whose changes cannot be used, while the stream goes on for the
-    /// others.
-    pub fn set_aside(&mut self, relation_oid: u32) {
-        self.set_aside_until(relation_oid, Lsn::ZERO);
-    }
-
-    /// As [`Self::set_aside`], and through the transaction committed at
-    /// `commit_lsn` whatever the identity: that is where decoding failed, and
-    /// the server may send again what it was before.
-    pub fn set_aside_until(&mut self, relation_oid: u32, commit_lsn: Lsn) {
-        self.set_aside.insert(relation_oid, commit_lsn);
-    }
-
-    /// The transaction that is being received, also after an error in it.
-    pub fn open_commit_lsn(&self) -> Option<Lsn> {
-        self.open.as_ref().map(|open| open.commit_lsn)
     }
 
     /// Whether a transaction began and its commit has not come.
@@ -149,16 +127,16 @@ impl Decoder {
     }
 
     fn insert(&mut self, input: &mut Input<'_>) -> Result<(), Error> {
-        let Some(relation) = self.changed(input)? else { return Ok(()) };
+        let relation = self.changed(input)?;
         input.expect(b'N')?;
         let new = input.tuple(&relation)?;
         self.push(relation, Operation::Insert { new })
     }
 
     fn update(&mut self, input: &mut Input<'_>) -> Result<(), Error> {
-        let Some(relation) = self.changed(input)? else { return Ok(()) };
+        let relation = self.changed(input)?;
         if relation.identity != ReplicaIdentity::Full {
-            return Err(not_full(&relation));
+            return self.push(relation, Operation::Incomplete);
         }
         let old = match input.u8()? {
             b'O' => {
@@ -167,29 +145,29 @@ impl Decoder {
                 Some(old)
             }
             b'N' => None,
-            b'K' => return Err(not_full(&relation)),
+            b'K' => return self.push(relation, Operation::Incomplete),
             tag => return Err(bad(format!("a tuple of kind '{}'", tag.escape_ascii()))),
         };
         let mut new = input.tuple(&relation)?;
         if new.has_unchanged() {
             match &old {
                 Some(old) if !old.has_unchanged() => new.fill_unchanged(old),
-                Some(_) | None => return Err(not_full(&relation)),
+                Some(_) | None => return self.push(relation, Operation::Incomplete),
             }
         }
         self.push(relation, Operation::Update { old, new })
     }
 
     fn delete(&mut self, input: &mut Input<'_>) -> Result<(), Error> {
-        let Some(relation) = self.changed(input)? else { return Ok(()) };
+        let relation = self.changed(input)?;
         match input.u8()? {
             b'O' => {}
-            b'K' => return Err(not_full(&relation)),
+            b'K' => return self.push(relation, Operation::Incomplete),
             tag => return Err(bad(format!("a tuple of kind '{}'", tag.escape_ascii()))),
         }
         let old = input.tuple(&relation)?;
         if old.has_unchanged() {
-            return Err(not_full(&relation));
+            return self.push(relation, Operation::Incomplete);
         }
         self.push(relation, Operation::Delete { old })
     }
@@ -203,46 +181,25 @@ impl Decoder {
             return Err(bad(format!("options {options} of a truncate")));
         }
         for _ in 0..count {
-            if let Some(relation) = self.changed(input)? {
-                self.push(relation, Operation::Truncate)?;
-            }
+            let relation = self.changed(input)?;
+            self.push(relation, Operation::Truncate)?;
         }
         Ok(())
     }
 
-    /// Reads the relation of a change. `None` when it is set aside; the change
-    /// is then counted and no more.
-    fn changed(&mut self, input: &mut Input<'_>) -> Result<Option<Arc<Relation>>, Error> {
+    /// Reads the relation of a change.
+    fn changed(&mut self, input: &mut Input<'_>) -> Result<Arc<Relation>, Error> {
         let oid = input.u32()?;
-        if !self.set_aside.is_empty() && self.stays_aside(oid) {
-            let open = self.open.as_mut().ok_or_else(outside)?;
-            open.next_op_index += 2;
-            return Ok(None);
-        }
         match &self.recent {
-            Some(relation) if relation.oid == oid => Ok(Some(relation.clone())),
+            Some(relation) if relation.oid == oid => Ok(relation.clone()),
             Some(_) | None => {
                 let known = self.relations.get(&oid).cloned();
                 let relation =
                     known.ok_or_else(|| bad(format!("a change of unknown relation {oid}")))?;
                 self.recent = Some(relation.clone());
-                Ok(Some(relation))
+                Ok(relation)
             }
         }
-    }
-
-    fn stays_aside(&mut self, oid: u32) -> bool {
-        let Some(until) = self.set_aside.get(&oid) else { return false };
-        let is_later = self.open.as_ref().is_some_and(|open| open.commit_lsn > *until);
-        let is_full = self
-            .relations
-            .get(&oid)
-            .is_some_and(|relation| relation.identity == ReplicaIdentity::Full);
-        if is_later && is_full {
-            // What it was set aside for has been mended.
-            self.set_aside.remove(&oid);
-        }
-        !(is_later && is_full)
     }
 
     fn push(&mut self, relation: Arc<Relation>, operation: Operation) -> Result<(), Error> {
@@ -292,14 +249,6 @@ impl Open {
             first: std::mem::replace(&mut self.first, false),
             byte_count: std::mem::take(&mut self.byte_count),
         }
-    }
-}
-
-fn not_full(relation: &Relation) -> Error {
-    Error::ReplicaIdentity {
-        oid: relation.oid,
-        schema: relation.schema.clone(),
-        name: relation.name.clone(),
     }
 }
 

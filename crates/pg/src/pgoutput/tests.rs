@@ -111,6 +111,7 @@ fn check(identity: u8, message: Bytes, expected: Result<&str, &str>) {
                 }
                 Operation::Delete { old } => format!("delete {:?}", values(old)),
                 Operation::Truncate => "truncate".to_owned(),
+                Operation::Incomplete => "?".to_owned(),
             });
             Ok(texts.collect::<Vec<_>>().join("; "))
         }
@@ -149,11 +150,10 @@ fn every_kind_of_change_is_decoded_or_refused() {
     check(b'f', Bytes::from_static(b"Y\0\0\0\x01public\0mood\0"), Ok(""));
     check(b'f', Bytes::from_static(b"M\x01\0\0\0\0\0\0\0\x01p\0\0\0\0\x01x"), Ok(""));
 
-    let not_full = "table public.t does not have REPLICA IDENTITY FULL";
-    check(b'f', change(b'U', 1, &[(b'N', &[A, Value::Unchanged])]), Err(not_full));
-    check(b'd', change(b'U', 1, &[(b'N', &[A, B])]), Err(not_full));
-    check(b'd', change(b'U', 1, &[(b'K', &[A, Value::Null]), (b'N', &[B, B])]), Err(not_full));
-    check(b'd', change(b'D', 1, &[(b'K', &[A, Value::Null])]), Err(not_full));
+    check(b'f', change(b'U', 1, &[(b'N', &[A, Value::Unchanged])]), Ok("?"));
+    check(b'd', change(b'U', 1, &[(b'N', &[A, B])]), Ok("?"));
+    check(b'd', change(b'U', 1, &[(b'K', &[A, Value::Null]), (b'N', &[B, B])]), Ok("?"));
+    check(b'd', change(b'D', 1, &[(b'K', &[A, Value::Null])]), Ok("?"));
     check(b'd', change(b'I', 1, &[(b'N', &[A, B])]), Ok("insert [Some(\"a\"), Some(\"b\")]"));
 
     check(b'f', change(b'I', 9, &[(b'N', &[A, B])]), Err("unknown relation 9"));
@@ -227,33 +227,21 @@ fn a_repeated_relation_is_the_same_one() {
 }
 
 #[test]
-fn a_relation_set_aside_is_counted_and_not_decoded_until_it_is_mended() {
+fn a_change_without_its_old_row_is_incomplete_and_the_stream_goes_on() {
+    let (full, key) = (relation(1, "t", b'f', &["id"]), relation(1, "t", b'd', &["id"]));
+    let insert = change(b'I', 1, &[(b'N', &[A])]);
     let delete = change(b'D', 1, &[(b'K', &[A])]);
-    let insert = |oid| change(b'I', oid, &[(b'N', &[A])]);
-    let good = relation(2, "good", b'f', &["id"]);
-    let (full, key) = (relation(1, "bad", b'f', &["id"]), relation(1, "bad", b'd', &["id"]));
-    let once = [begin(), key, good, delete.clone(), truncate(0, &[1]), insert(2), commit()];
-    let then = [begin(), full, insert(1), commit()];
-
-    let mut decoder = Decoder::new();
-    assert!(feed(&mut decoder, &once).is_err());
-    assert_eq!(decoder.open_commit_lsn(), Some(Lsn(COMMIT_LSN)));
-
-    let mut decoder = Decoder::new();
-    decoder.set_aside(1);
-    let fragments = feed(&mut decoder, &once).unwrap();
-    assert_eq!(fragments[0].changes.len(), 1);
-    assert_eq!(fragments[0].changes[0].op_index, 4);
-    assert_eq!(feed(&mut decoder, &then).unwrap()[0].changes.len(), 1);
-    // From then on it is as any other, so a second failure is seen.
-    assert!(feed(&mut decoder, &once).is_err());
-
-    // What was sent again from before the failure does not mend it.
-    for (until, change_count) in [(COMMIT_LSN, 0), (COMMIT_LSN - 1, 1)] {
-        let mut decoder = Decoder::new();
-        decoder.set_aside_until(1, Lsn(until));
-        assert_eq!(feed(&mut decoder, &then).unwrap()[0].changes.len(), change_count);
-    }
+    let update = change(b'U', 1, &[(b'N', &[A])]);
+    let messages = [begin(), key, insert.clone(), delete, update, full, insert, commit()];
+    let fragments = feed(&mut Decoder::new(), &messages).unwrap();
+    let kinds = fragments[0].changes.iter().map(|change| match change.operation {
+        Operation::Insert { .. } => (change.op_index, 'I'),
+        Operation::Incomplete => (change.op_index, '?'),
+        Operation::Update { .. } | Operation::Delete { .. } | Operation::Truncate => {
+            (change.op_index, '!')
+        }
+    });
+    assert_eq!(kinds.collect::<Vec<_>>(), [(0, 'I'), (2, '?'), (4, '?'), (6, 'I')]);
 }
 
 #[test]

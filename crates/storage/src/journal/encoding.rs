@@ -24,6 +24,7 @@ const UPDATE: u8 = 1;
 const UPDATE_WITH_OLD: u8 = 2;
 const DELETE: u8 = 3;
 const TRUNCATE: u8 = 4;
+const INCOMPLETE: u8 = 5;
 
 /// Past this many relations a cache starts again: relations of dropped tables
 /// and old versions are never asked for again.
@@ -120,6 +121,7 @@ fn put_change(out: &mut Vec<u8>, change: &Change, relation_index: u64, op_index_
         Operation::Update { old: Some(old), new } => (UPDATE_WITH_OLD, [Some(old), Some(new)]),
         Operation::Delete { old } => (DELETE, [Some(old), None]),
         Operation::Truncate => (TRUNCATE, [None, None]),
+        Operation::Incomplete => (INCOMPLETE, [None, None]),
     };
     out.push(op);
     put_varint(out, relation_index);
@@ -276,6 +278,7 @@ fn operation(fields: &mut Fields, op: u8) -> Result<Operation, Malformed> {
         UPDATE_WITH_OLD => Operation::Update { old: Some(row(fields)?), new: row(fields)? },
         DELETE => Operation::Delete { old: row(fields)? },
         TRUNCATE => Operation::Truncate,
+        INCOMPLETE => Operation::Incomplete,
         _ => return Err(Malformed),
     })
 }

@@ -6,7 +6,6 @@ pub(crate) mod replication;
 pub(crate) mod router;
 mod session;
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use supervision::{Intensity, Node, Restart, Shutdown, Strategy, supervisor, worker};
@@ -35,7 +34,6 @@ pub(crate) fn tree(wiring: &Wiring) -> Node {
         admin_pool: wiring.admin_pool.clone(),
         loaded: wiring.loaded.clone(),
         streamed: wiring.streamed.clone(),
-        aside: Arc::default(),
     };
     let children = [
         worker(

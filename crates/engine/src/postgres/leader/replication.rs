@@ -6,12 +6,9 @@
 //! Fails      never on a network error: the next session follows after a
 //!            pause. What an operator must heal is tried again every 30 s.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use change::Lsn;
-use parking_lot::Mutex;
 use ractor::{Actor, ActorProcessingErr, ActorRef};
 use rand::RngExt;
 use supervision::Task;
@@ -39,9 +36,6 @@ pub(crate) struct Args {
     pub(crate) admin_pool: admin_pool::Mailbox,
     pub(crate) loaded: Fact<bool>,
     pub(crate) streamed: Arc<Streamed>,
-    /// Tables with a transaction that could not be decoded because their
-    /// identity was not full: set aside until after it.
-    pub(crate) aside: Arc<Mutex<HashMap<u32, Lsn>>>,
 }
 
 pub(crate) type Mailbox = supervision::Mailbox<Message>;

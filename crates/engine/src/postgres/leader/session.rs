@@ -121,10 +121,7 @@ async fn open(args: &Args) -> Result<(u64, Receiver, Sender), End> {
     }
     lease.give_back();
     let (number, position) = journal_position(args).await?;
-    let (mut receiver, sender) = start(args, connection, &settings, position.ack_lsn).await?;
-    for (table_oid, commit_lsn) in args.aside.lock().iter() {
-        receiver.set_aside_until(*table_oid, *commit_lsn);
-    }
+    let (receiver, sender) = start(args, connection, &settings, position.ack_lsn).await?;
     Ok((number, receiver, sender))
 }
 
@@ -247,10 +244,6 @@ async fn receive(args: &Args, number: u64, mut receiver: Receiver, asked: Arc<No
     loop {
         let events = match timeout(SILENCE_MAX, receiver.recv()).await {
             Err(_) => return End::Failed(pg::Error::Closed),
-            Ok(Err(pg::Error::ReplicaIdentity { oid, schema, name })) => {
-                let commit_lsn = receiver.open_commit_lsn().unwrap_or_default();
-                return set_aside(args, oid, &schema, &name, commit_lsn).await;
-            }
             Ok(Err(error)) => return error.into(),
             Ok(Ok(events)) => events,
         };
@@ -322,27 +315,5 @@ async fn watch(args: &Args, number: u64) -> End {
         _ = leader.wait_for(|leader| leader.lock != LockState::Held) => {
             End::Elsewhere("the lock is lost")
         }
-    }
-}
-
-/// A table whose old rows are not sent whole cannot be followed. Its shapes
-/// end; the next request makes the identity full again, and from there on its
-/// changes are decoded. The stream goes on for everybody else.
-async fn set_aside(args: &Args, table_oid: u32, schema: &str, name: &str, commit_lsn: Lsn) -> End {
-    tracing::warn!(
-        schema,
-        name,
-        "REPLICA IDENTITY is not FULL: the table's shapes end; if it was changed by hand, \
-         leave it FULL while there are shapes on the table"
-    );
-    let remove = |reply| registry::Message::RemoveTable { table_oid, reply };
-    match args.registry.call(ACTOR_WAIT, remove).await {
-        Ok(()) => {
-            // Only now: if its shapes were still there, they would miss what is
-            // not decoded. Until then the next session meets the same error.
-            args.aside.lock().insert(table_oid, commit_lsn);
-            End::Elsewhere("a table is set aside")
-        }
-        Err(_) => End::Elsewhere("the registry restarts"),
     }
 }

@@ -322,8 +322,15 @@ impl State {
             if change.relation.oid != self.args.shape.definition.table_oid {
                 continue;
             }
-            if matches!(change.operation, Operation::Truncate) {
-                return Step::Rotate("the table was truncated");
+            match change.operation {
+                Operation::Truncate => return Step::Rotate("the table was truncated"),
+                // The next request makes the identity full again.
+                Operation::Incomplete => {
+                    return Step::Rotate(
+                        "its REPLICA IDENTITY is not FULL; leave it so while it has shapes",
+                    );
+                }
+                Operation::Insert { .. } | Operation::Update { .. } | Operation::Delete { .. } => {}
             }
             let known = self.encoder.take_if(|(relation, _)| {
                 Arc::ptr_eq(relation, &change.relation) || **relation == *change.relation
