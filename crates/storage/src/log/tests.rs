@@ -359,6 +359,24 @@ fn a_commit_that_waits_for_its_write_holds_back_the_ones_after_it() {
 }
 
 #[test]
+fn a_log_opened_again_after_a_failed_fsync_is_on_disk_what_it_says() {
+    use std::os::unix::fs::MetadataExt;
+
+    let (dir, faults) = (tempfile::tempdir().unwrap(), Faults::default());
+    let directory = Directory::open_on(dir.path(), Arc::new(faults.clone())).unwrap();
+    let fixture = Fixture { _dir: dir, directory, handle: "1-1".parse().unwrap() };
+    let mut log = fixture.create(100);
+    put(&mut log, 5, &[(0, "{a}")]);
+    faults.fail_syncs(1);
+    log.sync().unwrap_err();
+    let suspect = fs::metadata(fixture.path(0)).unwrap().ino();
+    let mut log = Log::open_with(&log.reader()).unwrap();
+    assert_ne!(fs::metadata(fixture.path(0)).unwrap().ino(), suspect);
+    assert_eq!(log.sync().unwrap(), Lsn(5));
+    check(&log, "0_inf", "{a}", "5_0", "e");
+}
+
+#[test]
 fn a_frame_that_is_there_twice_in_a_closed_chunk_is_not_served_twice() {
     let fixture = fixture();
     let mut log = fixture.create(9);
