@@ -31,7 +31,7 @@ fn check(world: &World, path: &str, what: &dyn Debug, content: Option<Vec<u8>>) 
     disk.damage(path, content);
     // The others all the time would be most of the work.
     static TURN: AtomicU32 = AtomicU32::new(0);
-    world.check_damaged(&disk, path, TURN.fetch_add(1, Ordering::Relaxed).is_multiple_of(16));
+    world.check_damaged(&disk, path, TURN.fetch_add(1, Ordering::Relaxed).is_multiple_of(64));
 }
 
 /// Every file of the store, with what it holds.

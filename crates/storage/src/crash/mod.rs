@@ -17,7 +17,7 @@ use self::world::{Op, ROOT, World};
 use crate::journal::tests::{row, transaction};
 use crate::{Directory, Journal, Limits, Log, SnapshotWriter};
 
-const LOSSES: [Loss; 4] = [Loss::All, Loss::OnlyProcess, Loss::Some, Loss::Some];
+const LOSSES: [Loss; 3] = [Loss::All, Loss::OnlyProcess, Loss::Some];
 
 /// Says what to replay when a test fails.
 struct Replay<'a>(&'a dyn std::fmt::Debug);
@@ -308,7 +308,7 @@ fn run_random(seed: u64) {
             arm(&world, &mut random);
         }
         while !is_alive {
-            let loss = match random.below(5) {
+            let loss = match random.below(4) {
                 0 => Loss::Nothing,
                 choice => LOSSES[choice as usize - 1],
             };
