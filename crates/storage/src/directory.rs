@@ -44,15 +44,13 @@ impl Directory {
 
     /// As [`Directory::open`], on another file system.
     pub fn open_on(path: impl AsRef<Path>, files: Arc<dyn Files>) -> Result<Self, Error> {
-        let (path, disk) = (path.as_ref(), Disk(files));
+        let (path, disk) = (path.as_ref(), Disk::new(files));
         disk.create_dir(path)?;
-        if let Some(parent) = path.parent().filter(|parent| !parent.as_os_str().is_empty()) {
-            disk.sync_dir(parent)?;
-        }
         check_format(&disk, path)?;
         let lock = lock(&disk, path)?;
         // Again, under the lock: two processes may have found it empty.
         if !check_format(&disk, path)? {
+            sync_parents(&disk, path)?;
             disk.replace(&path.join(FORMAT), format!("leyden {LAYOUT_VERSION}\n").as_bytes())?;
         }
         disk.create_dir(&path.join("journal"))?;
@@ -112,6 +110,21 @@ impl Directory {
     }
 }
 
+/// A directory's name is as good as lost until the one that it is in is synced,
+/// and so on up. Which of them were there before nobody knows: an earlier first
+/// open may have created them and died.
+fn sync_parents(disk: &Disk, path: &Path) -> Result<(), Error> {
+    for dir in path.ancestors().skip(1) {
+        let dir = if dir.as_os_str().is_empty() { Path::new(".") } else { dir };
+        match disk.sync_dir(dir) {
+            // We have not created anything in there.
+            Err(error) if error.is_denied() => {}
+            result => result?,
+        }
+    }
+    Ok(())
+}
+
 /// Whether there is a FORMAT file, and one that we know.
 fn check_format(disk: &Disk, path: &Path) -> Result<bool, Error> {
     let format_path = path.join(FORMAT);
@@ -152,14 +165,12 @@ fn read_token(disk: &Disk, path: &Path) -> Result<Option<u64>, Error> {
     Ok(bytes.and_then(|bytes| std::str::from_utf8(&bytes).ok()?.trim().parse().ok()))
 }
 
-/// One above the last. When that cannot be read, one above any that wrote to
-/// the journal, since the journal is what a late writer would harm.
+/// One above the last, and above any that wrote to the journal, which is what a
+/// late writer would harm, should the file be missing or have a wrong digit.
 fn next_token(disk: &Disk, path: &Path) -> Result<u64, Error> {
-    let last = match read_token(disk, path)? {
-        Some(token) => token,
-        None => crate::journal::highest_token(disk, &path.join("journal"))?,
-    };
-    Ok(last.saturating_add(1))
+    let last = read_token(disk, path)?.unwrap_or(0);
+    let used = crate::journal::highest_token(disk, &path.join("journal"))?;
+    Ok(last.max(used).saturating_add(1))
 }
 
 #[cfg(test)]
@@ -235,5 +246,21 @@ mod tests {
         fs::write(dir.path().join("FORMAT.tmp"), "ley").unwrap();
         Directory::open(dir.path()).unwrap();
         assert_eq!(fs::read_to_string(dir.path().join(FORMAT)).unwrap(), "leyden 1\n");
+    }
+
+    #[test]
+    fn a_lower_digit_in_the_token_does_not_bring_back_one_that_wrote_to_the_journal() {
+        let dir = tempfile::tempdir().unwrap();
+        for _ in 0..4 {
+            drop(Directory::open(dir.path()).unwrap());
+        }
+        let directory = Directory::open(dir.path()).unwrap();
+        let limits = crate::Limits { segment_bytes: 1 };
+        let mut journal = crate::Journal::open(&directory, limits).unwrap();
+        journal.mark(change::Lsn(9));
+        journal.sync().unwrap();
+        drop((journal, directory));
+        fs::write(dir.path().join(TOKEN), "1\n").unwrap();
+        assert_eq!(Directory::open(dir.path()).unwrap().token(), 6);
     }
 }

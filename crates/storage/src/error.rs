@@ -63,6 +63,12 @@ impl Error {
         self.io_kind() == Some(io::ErrorKind::NotFound)
     }
 
+    pub(crate) fn is_denied(&self) -> bool {
+        self.io_kind().is_some_and(|kind| {
+            matches!(kind, io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem)
+        })
+    }
+
     fn io_kind(&self) -> Option<io::ErrorKind> {
         match self {
             Self::Io { source, .. } => Some(source.kind()),

@@ -7,12 +7,13 @@
 //! Writes are positioned: a write that failed half-way is repeated at the same
 //! place, and no shared file cursor can go astray.
 
+use std::collections::HashSet;
 use std::fmt;
 use std::fs;
 use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
 
@@ -136,54 +137,89 @@ impl File for fs::File {
 
 /// [`Files`] with errors that say what was done to which path.
 #[derive(Clone, Debug)]
-pub(crate) struct Disk(pub(crate) Arc<dyn Files>);
+pub(crate) struct Disk {
+    files: Arc<dyn Files>,
+    suspects: Suspects,
+}
+
+/// Files whose sync failed. The kernel takes what they hold for written, so that
+/// reading them and another sync say nothing of the disk.
+type Suspects = Arc<Mutex<HashSet<PathBuf>>>;
 
 #[derive(Debug)]
 pub(crate) struct DiskFile {
     path: PathBuf,
     file: Box<dyn File>,
+    suspects: Suspects,
 }
 
 fn failed<'a>(act: &'static str, path: &'a Path) -> impl FnOnce(io::Error) -> Error + 'a {
     move |source| Error::Io { act, path: path.to_owned(), source }
 }
 
+fn suspects(of: &Suspects) -> MutexGuard<'_, HashSet<PathBuf>> {
+    of.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 impl Disk {
+    pub(crate) fn new(files: Arc<dyn Files>) -> Self {
+        Self { files, suspects: Suspects::default() }
+    }
+
     pub(crate) fn open(&self, path: &Path, mode: Mode) -> Result<DiskFile, Error> {
-        let file = self.0.open(path, mode).map_err(failed("open", path))?;
-        Ok(DiskFile { path: path.to_owned(), file })
+        let file = self.files.open(path, mode).map_err(failed("open", path))?;
+        Ok(self.opened(path, file))
+    }
+
+    fn opened(&self, path: &Path, file: Box<dyn File>) -> DiskFile {
+        DiskFile { path: path.to_owned(), file, suspects: Arc::clone(&self.suspects) }
+    }
+
+    /// Before a file that is there is taken for durable, whose content counts up
+    /// to `byte_count`. A sync of it that failed is made up for by a copy in its
+    /// place, for this file's syncs are not to be believed any more.
+    pub(crate) fn renew_suspect(&self, path: &Path, byte_count: u64) -> Result<bool, Error> {
+        if !suspects(&self.suspects).contains(path) {
+            return Ok(false);
+        }
+        let bytes = self.open(path, Mode::Read)?.read_range(0, byte_count)?;
+        self.replace(path, &bytes)?;
+        Ok(true)
     }
 
     pub(crate) fn lock(&self, path: &Path) -> Result<Option<DiskFile>, Error> {
-        let file = self.0.lock(path).map_err(failed("lock", path))?;
-        Ok(file.map(|file| DiskFile { path: path.to_owned(), file }))
+        let file = self.files.lock(path).map_err(failed("lock", path))?;
+        Ok(file.map(|file| self.opened(path, file)))
     }
 
     pub(crate) fn create_dir(&self, path: &Path) -> Result<(), Error> {
-        self.0.create_dir(path).map_err(failed("create directory", path))
+        self.files.create_dir(path).map_err(failed("create directory", path))
     }
 
     pub(crate) fn list(&self, path: &Path) -> Result<Vec<String>, Error> {
-        self.0.list(path).map_err(failed("list", path))
+        self.files.list(path).map_err(failed("list", path))
     }
 
     pub(crate) fn rename(&self, from: &Path, to: &Path) -> Result<(), Error> {
-        self.0.rename(from, to).map_err(failed("rename", from))
+        self.files.rename(from, to).map_err(failed("rename", from))
     }
 
     /// No error when the file does not exist.
     pub(crate) fn remove_file(&self, path: &Path) -> Result<(), Error> {
-        match self.0.remove_file(path) {
+        match self.files.remove_file(path) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => {
                 Err(failed("remove", path)(error))
             }
-            Ok(()) | Err(_) => Ok(()),
+            Ok(()) | Err(_) => {
+                suspects(&self.suspects).remove(path);
+                Ok(())
+            }
         }
     }
 
     /// No error when the directory does not exist.
     pub(crate) fn remove_dir_all(&self, path: &Path) -> Result<(), Error> {
-        match self.0.remove_dir_all(path) {
+        match self.files.remove_dir_all(path) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => {
                 Err(failed("remove", path)(error))
             }
@@ -192,7 +228,7 @@ impl Disk {
     }
 
     pub(crate) fn sync_dir(&self, path: &Path) -> Result<(), Error> {
-        self.0.sync_dir(path).map_err(failed("sync directory", path))
+        self.files.sync_dir(path).map_err(failed("sync directory", path))
     }
 
     /// The whole file; an error satisfies [`Error::is_not_found`] when there is none.
@@ -215,15 +251,23 @@ impl Disk {
     /// content or `bytes`.
     pub(crate) fn replace(&self, path: &Path, bytes: &[u8]) -> Result<(), Error> {
         let temporary = path.with_extension("tmp");
+        // Not emptied but removed: an earlier attempt's sync may have failed.
+        self.remove_file(&temporary)?;
         let file = self.open(&temporary, Mode::Replace)?;
         file.write_all_at(bytes, 0)?;
         file.sync()?;
         self.rename(&temporary, path)?;
+        suspects(&self.suspects).remove(path);
         self.sync_dir(path.parent().unwrap_or(Path::new("/")))
     }
 }
 
 impl DiskFile {
+    /// The same open file, which has this name now.
+    pub(crate) fn renamed(self, path: &Path) -> Self {
+        Self { path: path.to_owned(), ..self }
+    }
+
     pub(crate) fn path(&self) -> &Path {
         &self.path
     }
@@ -257,7 +301,10 @@ impl DiskFile {
     }
 
     pub(crate) fn sync(&self) -> Result<(), Error> {
-        self.file.sync().map_err(failed("sync", &self.path))
+        self.file.sync().map_err(|error| {
+            suspects(&self.suspects).insert(self.path.clone());
+            failed("sync", &self.path)(error)
+        })
     }
 }
 

@@ -7,6 +7,9 @@
 //! its last valid record; and no bytes on disk, however wrong, cause a panic.
 
 mod catalog;
+#[cfg(test)]
+#[allow(clippy::wildcard_enum_match_arm, reason = "tests name what they are about")]
+mod crash;
 mod directory;
 mod error;
 pub mod file;

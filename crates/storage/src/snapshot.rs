@@ -217,8 +217,12 @@ fn remove_files(disk: &Disk, path: &Path) -> Result<(), Error> {
         Err(error) if error.is_not_found() => return Ok(()),
         names => names?,
     };
-    // The meta first: without it the rest is nothing.
-    disk.remove_file(&path.join(META_FILE))?;
+    // The meta first, and durably: without it the rest is nothing, but it without
+    // the rest is half a snapshot.
+    if names.iter().any(|name| name == META_FILE) {
+        disk.remove_file(&path.join(META_FILE))?;
+        disk.sync_dir(path)?;
+    }
     for name in names.iter().filter(|name| name.starts_with("snapshot.")) {
         disk.remove_file(&path.join(name))?;
     }

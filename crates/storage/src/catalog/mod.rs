@@ -90,6 +90,11 @@ impl Catalog {
         let (disk, path) = (directory.disk(), directory.catalog_path());
         let (state, valid_bytes) = match disk.read_if_exists(&path)? {
             Some(bytes) => read(bytes, &path)?,
+            // It is there before the first shape is. Without it, every shape would
+            // be taken for the rest of a removal.
+            None if !disk.list(&directory.shapes_path())?.is_empty() => {
+                return Err(Error::damaged(&path, 0, "it is missing, but there are shapes"));
+            }
             None => (State::default(), 0),
         };
         let contents = state.into_contents();
@@ -101,6 +106,7 @@ impl Catalog {
             disk.replace(&path, &compacted)?;
             disk.open(&path, Mode::Write)?
         } else {
+            disk.renew_suspect(&path, valid_bytes)?;
             let file = disk.open(&path, Mode::Write)?;
             file.set_len(valid_bytes)?;
             file.sync()?;
@@ -242,4 +248,4 @@ mod lsn {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -1,11 +1,13 @@
 use std::fs;
+use std::sync::Arc;
 
 use change::{ReplicaIdentity, Table, TableColumn, TableKind};
 use shape::{LogMode, Replica};
 
 use super::*;
+use crate::file::tests::Faults;
 
-fn shape(number: u64) -> ShapeRecord {
+pub(crate) fn shape(number: u64) -> ShapeRecord {
     let column = TableColumn {
         name: "id".into(),
         type_oid: 23,
@@ -168,4 +170,38 @@ fn garbage_is_compacted_at_open() {
     assert_eq!(found, again);
     assert_eq!((found.shapes.len(), found.tombstones.len()), (599, 1));
     assert!(catalog.byte_count() < before_bytes / 2, "{} of {before_bytes}", catalog.byte_count());
+}
+
+#[test]
+fn a_missing_catalog_is_not_an_empty_one() {
+    let fixture = fixture();
+    let (mut catalog, _) = Catalog::open(&fixture.directory).unwrap();
+    catalog.apply(&[CatalogChange::Created(shape(1))]).unwrap();
+    drop(catalog);
+    fixture.directory.create_shape_dir(&handle(1)).unwrap();
+    fs::remove_file(fixture.directory.catalog_path()).unwrap();
+    for _ in 0..2 {
+        let error = Catalog::open(&fixture.directory).unwrap_err();
+        assert!(matches!(error, Error::Damaged { pos: 0, .. }), "{error}");
+    }
+}
+
+#[test]
+fn a_catalog_whose_fsync_failed_is_written_anew_when_it_is_opened_again() {
+    use std::os::unix::fs::MetadataExt;
+
+    let (dir, faults) = (tempfile::tempdir().unwrap(), Faults::default());
+    let directory = Directory::open_on(dir.path(), Arc::new(faults.clone())).unwrap();
+    let fixture = Fixture { _dir: dir, directory };
+    let inode = || fs::metadata(fixture.directory.catalog_path()).unwrap().ino();
+    let (mut catalog, _) = Catalog::open(&fixture.directory).unwrap();
+    let first = inode();
+    faults.fail_syncs(1);
+    catalog.apply(&[CatalogChange::Created(shape(1))]).unwrap_err();
+    // The page cache has it, the disk perhaps not, and another fsync is no news.
+    assert_eq!(contents(&fixture).shapes, [shape(1)]);
+    assert_ne!(inode(), first);
+    let second = inode();
+    assert_eq!(contents(&fixture).shapes, [shape(1)]);
+    assert_eq!(inode(), second, "once is enough");
 }

@@ -333,6 +333,7 @@ impl Journal {
         // It may take the place of a suspect one without transactions, of which
         // its header says all there is to say.
         disk.rename(&unborn, &path)?;
+        let file = file.renamed(&path);
         disk.sync_dir(&self.path)?;
         self.closed.retain(|closed| closed.name != name);
         let written_from = header.len() as u64;
@@ -402,6 +403,9 @@ impl Current {
     fn append(&mut self, bytes: &[u8]) -> Result<(), Error> {
         if self.state == FileState::Cut {
             self.file.set_len(self.byte_count)?;
+            // Durably, or a power cut may keep the new bytes and undo this, and
+            // old records would continue the new ones.
+            self.file.sync().inspect_err(|_| self.state = FileState::Suspect)?;
         }
         self.state = FileState::Cut;
         self.file.write_all_at(bytes, self.byte_count)?;
@@ -441,4 +445,4 @@ impl Current {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

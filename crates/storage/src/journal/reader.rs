@@ -30,6 +30,8 @@ pub struct JournalReader {
     after: Lsn,
     /// The transaction of which a part was yielded.
     open: Option<Lsn>,
+    /// Of the last change of that part; they ascend within a transaction.
+    op_index: Option<u64>,
     segment: Option<Segment>,
 }
 
@@ -57,6 +59,7 @@ impl JournalReader {
             decoder: Decoder::default(),
             after,
             open: None,
+            op_index: None,
             segment: None,
         };
         match reader.open_first() {
@@ -117,6 +120,15 @@ impl JournalReader {
             .decoder
             .decode(record.payload.clone())
             .map_err(|_| damaged(path, "a fragment is malformed"))?;
+        if head.first {
+            self.op_index = None;
+        }
+        if let (Some(first), Some(last)) = (fragment.changes.first(), fragment.changes.last()) {
+            if self.op_index.is_some_and(|op_index| first.op_index <= op_index) {
+                return Err(damaged(path, "a fragment is there twice"));
+            }
+            self.op_index = Some(last.op_index);
+        }
         self.open = Some(head.commit_lsn);
         if head.commit.is_some() {
             self.open = None;
@@ -159,8 +171,10 @@ impl JournalReader {
             return self.open_again(durable);
         };
         let next = Segment::open(&self.disk, &self.path, name)?;
-        // All that is durable was in the old file when it was read to its end.
-        if next.passed > segment.passed {
+        // All that is durable was in the old file when it was read to its end. A
+        // power cut may bring back some of the files that were removed, with
+        // gaps between them, which do not matter to who is past them.
+        if next.passed > segment.passed.max(self.after) {
             return Err(Error::Removed { after: self.after, oldest: next.passed });
         }
         // Left over from a file that could not be synced: here it is whole.

@@ -121,6 +121,10 @@ pub(super) fn recover(disk: &Disk, path: &Path) -> Result<Recovered, Error> {
     }
     // What a killed process wrote may be in the page cache only, and is about
     // to be reported as durable.
+    let file = match disk.renew_suspect(path, scan.end_pos)? {
+        true => disk.open(path, Mode::Write)?,
+        false => file,
+    };
     file.sync()?;
     let is_used = scan.position.commit_lsn > start.commit_lsn;
     Ok(Recovered { file, byte_count: scan.end_pos, position: scan.position, is_used })

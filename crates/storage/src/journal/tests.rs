@@ -44,7 +44,7 @@ fn drain(reader: &mut JournalReader, durable: Lsn) -> Vec<Fragment> {
     std::iter::from_fn(|| reader.next(durable).unwrap()).collect()
 }
 
-fn row(values: &[Option<&str>]) -> Row {
+pub(crate) fn row(values: &[Option<&str>]) -> Row {
     let mut text = Vec::new();
     let mut cells = Vec::new();
     for value in values {
@@ -74,7 +74,7 @@ fn relation(oid: u32) -> Arc<Relation> {
 }
 
 /// One insert per fragment; `parts` fragments.
-fn transaction(commit_lsn: u64, parts: u64) -> Vec<Fragment> {
+pub(crate) fn transaction(commit_lsn: u64, parts: u64) -> Vec<Fragment> {
     let relation = relation(7);
     let part = |part| Fragment {
         commit_lsn: Lsn(commit_lsn),
@@ -504,6 +504,68 @@ fn a_failed_fsync_inside_a_transaction_asks_for_a_new_session() {
     journal.sync().unwrap();
     let all = [transaction(10, 1), transaction(20, 3), transaction(30, 1)].concat();
     assert_eq!(read(&fixture, 0, Lsn(30)), all);
+}
+
+#[test]
+fn a_journal_opened_again_after_a_failed_fsync_is_on_disk_what_it_says() {
+    use std::os::unix::fs::MetadataExt;
+
+    let (fixture, faults) = faulty();
+    let mut journal = fixture.open(1 << 20);
+    append(&mut journal, &transaction(10, 1));
+    journal.sync().unwrap();
+    append(&mut journal, &transaction(20, 1));
+    faults.fail_syncs(1);
+    journal.sync().unwrap_err();
+    drop(journal);
+    let inode = || fs::metadata(&fixture.segments()[0]).unwrap().ino();
+    let suspect = inode();
+    let journal = fixture.open(1 << 20);
+    check_position(&journal, 20, 25);
+    assert_ne!(inode(), suspect, "its content was synced in another file");
+    assert_eq!(read(&fixture, 0, Lsn(20)), [transaction(10, 1), transaction(20, 1)].concat());
+}
+
+#[test]
+fn a_fragment_that_is_there_twice_is_noticed() {
+    let fixture = fixture();
+    let mut journal = fixture.open(1 << 20);
+    append(&mut journal, &transaction(10, 3));
+    journal.sync().unwrap();
+    drop(journal);
+    let path = &fixture.segments()[0];
+    let bytes = fs::read(path).unwrap();
+    let records = record::Records::new(bytes.clone().into(), 64);
+    let second = records.into_iter().nth(1).unwrap();
+    let (start, end) = (second.pos as usize, second.end_pos() as usize);
+    fs::write(path, [&bytes[..end], &bytes[start..]].concat()).unwrap();
+    let journal = fixture.open(1 << 20);
+    let mut reader = JournalReader::open(&fixture.directory, Lsn(0)).unwrap();
+    let mut next = || reader.next(journal.position().commit_lsn);
+    assert_eq!(next().unwrap(), Some(transaction(10, 3)[0].clone()));
+    assert_eq!(next().unwrap(), Some(transaction(10, 3)[1].clone()));
+    assert!(matches!(next(), Err(Error::Damaged { .. })));
+}
+
+#[test]
+fn a_reader_does_not_mind_gaps_between_files_it_is_past() {
+    let fixture = fixture();
+    let mut journal = fixture.open(1);
+    for lsn in [10, 20, 30] {
+        append(&mut journal, &transaction(lsn, 1));
+        journal.sync().unwrap();
+    }
+    // A power cut has undone the removal of the first file, not of the second.
+    fs::remove_file(&fixture.segments()[1]).unwrap();
+    fs::rename(
+        segment::path(&fixture.directory.journal_path(), Lsn(21)),
+        segment::path(&fixture.directory.journal_path(), Lsn(22)),
+    )
+    .unwrap();
+    let mut reader = JournalReader::open(&fixture.directory, Lsn(21)).unwrap();
+    assert_eq!(drain(&mut reader, Lsn(30)), transaction(30, 1));
+    let mut reader = JournalReader::open(&fixture.directory, Lsn(10)).unwrap();
+    assert!(matches!(reader.next(Lsn(30)), Err(Error::Removed { .. })));
 }
 
 #[derive(Clone, Debug)]

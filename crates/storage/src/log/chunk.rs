@@ -229,6 +229,7 @@ pub(super) fn recover(
             if scan.head.chunk > index {
                 closed.push(scan.head.end);
             }
+            disk.renew_suspect(&path(shape_path, index), scan.end_pos)?;
             let file = ChunkFile::reopen(disk, shape_path, index, scan.end_pos)?;
             let (head, position) = (scan.head, scan.position);
             let chunk_bytes_max = origin.chunk_bytes_max;
@@ -310,9 +311,16 @@ pub(super) fn read(
     let bytes = disk.read(chunk_path)?;
     Header::expect(FileKind::Log, &bytes, chunk_path)?;
     let mut records = Records::new(bytes, HEADER_BYTES);
+    let mut passed = None;
     for record in records.by_ref() {
-        let frame = decode_frame(&record)
-            .map_err(|_| Error::damaged(chunk_path, record.pos, "a frame is malformed"))?;
+        let damaged = |reason| Error::damaged(chunk_path, record.pos, reason);
+        let frame = decode_frame(&record).map_err(|_| damaged("a frame is malformed"))?;
+        if let Some(first) = frame.entries.ends.first() {
+            if passed.is_some_and(|passed| first.offset <= passed) {
+                return Err(damaged("a frame is out of order"));
+            }
+            passed = frame.entries.end();
+        }
         let range = frame.entries.range(after, until);
         if !range.is_empty() {
             out.push(range);

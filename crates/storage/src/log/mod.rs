@@ -338,10 +338,12 @@ impl Log {
         let (disk, path) = (self.shared.directory.disk(), &self.shared.path);
         let last = self.file.take().map_or(0, |file| file.index + 1);
         let kept = point.map_or(0, |(index, _)| index + 1);
+        // One after the other, or a crash may leave a later one without those
+        // before it.
         for index in (kept..=last).rev() {
             disk.remove_file(&chunk::path(path, index))?;
+            disk.sync_dir(path)?;
         }
-        disk.sync_dir(path)?;
         if let Some((index, byte_count)) = point {
             self.file = Some(ChunkFile::reopen(disk, path, index, byte_count)?);
         }
@@ -462,4 +464,4 @@ impl Group {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -47,7 +47,7 @@ impl Fixture {
     }
 }
 
-fn batch(entries: &[(u64, u64, &str)]) -> Batch {
+pub(crate) fn batch(entries: &[(u64, u64, &str)]) -> Batch {
     let mut batch = Batch::default();
     for &(tx, op, json) in entries {
         if !batch.entries.is_empty() {
@@ -337,6 +337,64 @@ fn a_log_on_a_full_disk_shows_nothing_it_could_lose_and_goes_on_later() {
     }
 }
 
+#[test]
+fn a_commit_that_waits_for_its_write_holds_back_the_ones_after_it() {
+    let (dir, faults) = (tempfile::tempdir().unwrap(), Faults::default());
+    let directory = Directory::open_on(dir.path(), Arc::new(faults.clone())).unwrap();
+    let fixture = Fixture { _dir: dir, directory, handle: "1-1".parse().unwrap() };
+    let mut log = fixture.create(100);
+    log.set_memory_bytes_max(0);
+    put(&mut log, 5, &[(0, "{a}")]);
+    log.append(&batch(&[(6, 0, "{b}")])).unwrap();
+    log.write().unwrap();
+    log.append(&batch(&[(6, 2, "{c}")])).unwrap();
+    faults.fail_writes(2);
+    log.commit(Lsn(6));
+    check(&log, "0_inf", "{a}", "5_0", "e");
+    // Nor does this one show what the next writer would cut off.
+    put(&mut log, 7, &[(0, "{d}")]);
+    check(&log, "0_inf", "{a}", "5_0", "e");
+    log.write().unwrap();
+    check(&log, "0_inf", "{a},{b},{c},{d}", "7_0", "e");
+}
+
+#[test]
+fn a_log_opened_again_after_a_failed_fsync_is_on_disk_what_it_says() {
+    use std::os::unix::fs::MetadataExt;
+
+    let (dir, faults) = (tempfile::tempdir().unwrap(), Faults::default());
+    let directory = Directory::open_on(dir.path(), Arc::new(faults.clone())).unwrap();
+    let fixture = Fixture { _dir: dir, directory, handle: "1-1".parse().unwrap() };
+    let mut log = fixture.create(100);
+    put(&mut log, 5, &[(0, "{a}")]);
+    faults.fail_syncs(1);
+    log.sync().unwrap_err();
+    let suspect = fs::metadata(fixture.path(0)).unwrap().ino();
+    let mut log = Log::open_with(&log.reader()).unwrap();
+    assert_ne!(fs::metadata(fixture.path(0)).unwrap().ino(), suspect);
+    assert_eq!(log.sync().unwrap(), Lsn(5));
+    check(&log, "0_inf", "{a}", "5_0", "e");
+}
+
+#[test]
+fn a_frame_that_is_there_twice_in_a_closed_chunk_is_not_served_twice() {
+    let fixture = fixture();
+    let mut log = fixture.create(9);
+    for tx in 5..9 {
+        put(&mut log, tx, &[(0, "{a}")]);
+        log.sync().unwrap();
+    }
+    drop(log);
+    let bytes = fs::read(fixture.path(0)).unwrap();
+    let record = crate::record::Records::new(bytes.clone().into(), 64).next().unwrap();
+    let (start, end) = (record.pos as usize, record.end_pos() as usize);
+    fs::write(fixture.path(0), [&bytes[..end], &bytes[start..]].concat()).unwrap();
+    let log = fixture.open();
+    let found = log.reader().read(at("0_inf"));
+    assert!(matches!(found, Err(ReadError::Io(Error::Damaged { .. }))), "{found:?}");
+    check(&log, "7_0", "{a}", "8_0", "e");
+}
+
 #[derive(Clone, Debug)]
 struct Step {
     /// Sizes of the entries of the next transaction, by batch.
@@ -382,7 +440,7 @@ fn any_step() -> impl Strategy<Value = Step> {
 }
 
 /// What the log must be, from the steps alone.
-struct Model {
+pub(crate) struct Model {
     transactions: Vec<(u64, Vec<Batch>)>,
     entries: Vec<(Offset, String)>,
     /// Ends of closed chunks.
@@ -420,11 +478,34 @@ impl Model {
         model
     }
 
+    pub(crate) fn of_entries(
+        entries: impl Iterator<Item = (Offset, String)>,
+        chunk_bytes_max: usize,
+    ) -> Self {
+        let mut model = Self { transactions: Vec::new(), entries: Vec::new(), closed: Vec::new() };
+        let mut chunk_bytes = 0;
+        for (offset, json) in entries {
+            chunk_bytes += json.len();
+            if chunk_bytes >= chunk_bytes_max {
+                model.closed.push(offset);
+                chunk_bytes = 0;
+            }
+            model.entries.push((offset, json));
+        }
+        model
+    }
+
     /// The reader shows the first transactions up to some point, not before
     /// `shown`, and all its slices are as the model says.
-    fn check(&self, reader: &LogReader, shown: Offset) {
+    pub(crate) fn check(&self, reader: &LogReader, shown: Offset) {
         let end = reader.end();
         assert!(end >= shown, "what was shown is no longer: {end} < {shown}");
+        self.check_damaged(reader, true);
+    }
+
+    /// As [`Self::check`], where a slice may be refused.
+    pub(crate) fn check_damaged(&self, reader: &LogReader, is_whole: bool) {
+        let end = reader.end();
         let committed = self.entries.partition_point(|(offset, _)| *offset <= end);
         let boundary = self.entries.get(committed).map(|(offset, _)| offset.tx);
         assert_ne!(boundary, Some(end.tx), "a transaction is visible in part");
@@ -438,7 +519,10 @@ impl Model {
                 .filter(|(offset, _)| *offset > after && *offset <= until)
                 .map(|(_, json)| json.as_str())
                 .collect();
-            let slice = reader.read(RequestOffset::At(after)).unwrap();
+            let slice = match reader.read(RequestOffset::At(after)) {
+                Err(_) if !is_whole => continue,
+                slice => slice.unwrap(),
+            };
             assert_eq!(String::from_utf8(slice.body.concat()).unwrap(), expected.join(","));
             assert_eq!(slice.end, if after == end { after } else { until });
             assert_eq!(slice.at_end, slice.end == end);
