@@ -15,11 +15,11 @@ use parking_lot::{Mutex, RwLock};
 use ractor::{ActorId, ActorRef};
 use tokio::time::Instant;
 
+use crate::ExitReason;
 use crate::incarnation::{Incarnation, Life};
 use crate::node::Node;
 use crate::shell::Starting;
 use crate::supervisor::{Message, Watcher};
-use crate::{ExitReason, StartError};
 
 /// What all slots of one tree share.
 #[derive(Debug, Default)]
@@ -274,10 +274,6 @@ impl Slot {
 
     pub(crate) fn last_exit(&self) -> Option<ExitReason> {
         self.facts.lock().last_exit.as_ref().map(|exit| exit.reason.clone())
-    }
-
-    pub(crate) fn failed(&self, reason: ExitReason) -> StartError {
-        StartError::Failed { path: self.path.to_string(), reason }
     }
 
     pub(crate) fn lock(&self) -> Option<parking_lot::MutexGuard<'_, Table>> {
