@@ -85,7 +85,7 @@ impl SupervisorHandle {
         if self.slot.live().is_none() {
             return Err(ChildError::NotRunning);
         }
-        let child = self.slot.children().into_iter().find(|child| child.node.id() == id);
+        let child = self.slot.child(id);
         child.map(|child| child.node.spec()).ok_or_else(|| ChildError::NotFound { id: id.into() })
     }
 

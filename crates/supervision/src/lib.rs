@@ -8,6 +8,7 @@
 mod dynamic;
 mod error;
 mod exit;
+mod figures;
 mod flag;
 mod handle;
 mod incarnation;
@@ -27,9 +28,11 @@ mod tree;
 pub use dynamic::Dynamic;
 pub use error::{CallError, ChildError, NoSuchPath, NotFound, StartError, Undelivered};
 pub use exit::ExitReason;
+pub use figures::{Bytes, bytes_held};
 pub use handle::SupervisorHandle;
 pub use mailbox::Mailbox;
 pub use node::{Node, dynamic, supervisor, worker};
+pub use report::Report;
 pub use root::{Root, start};
 pub use spec::{
     AutoShutdown, Child, ChildCounts, ChildKind, ChildSpec, ChildState, Intensity, Outline,

@@ -11,6 +11,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind, set_hook, take_hook};
 use std::pin::Pin;
 use std::sync::Once;
 use std::task::Poll;
+use std::time::{Duration, Instant};
 
 use tracing::Span;
 
@@ -42,6 +43,26 @@ pub(crate) async fn catch<F: Future>(
     poll_fn(|context| {
         let poll = AssertUnwindSafe(|| future.as_mut().poll(context));
         match span.in_scope(|| catch_unwind(poll)) {
+            Ok(Poll::Ready(output)) => Poll::Ready(Ok(output)),
+            Ok(Poll::Pending) => Poll::Pending,
+            Err(payload) => Poll::Ready(Err(reason(payload.as_ref()))),
+        }
+    })
+    .await
+}
+
+/// As `catch`; `busy` is told how long each poll took, waiting left out.
+pub(crate) async fn catch_timed<F: Future>(
+    span: &Span,
+    mut future: Pin<&mut F>,
+    busy: impl Fn(Duration),
+) -> Result<F::Output, ExitReason> {
+    poll_fn(|context| {
+        let begin = Instant::now();
+        let poll = AssertUnwindSafe(|| future.as_mut().poll(context));
+        let polled = span.in_scope(|| catch_unwind(poll));
+        busy(begin.elapsed());
+        match polled {
             Ok(Poll::Ready(output)) => Poll::Ready(Ok(output)),
             Ok(Poll::Pending) => Poll::Pending,
             Err(payload) => Poll::Ready(Err(reason(payload.as_ref()))),

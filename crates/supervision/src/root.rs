@@ -9,6 +9,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use tokio::runtime::Handle;
+use tokio::sync::broadcast;
 
 use crate::incarnation::Incarnation;
 use crate::node::{self, Node};
@@ -16,7 +17,7 @@ use crate::slot::{Forest, Slot};
 use crate::spec::{Intensity, Strategy};
 use crate::supervisor::{kill, purge};
 use crate::tree::Tree;
-use crate::{ExitReason, NoSuchPath, StartError, SupervisorHandle, panics, task};
+use crate::{ExitReason, NoSuchPath, Report, StartError, SupervisorHandle, panics, task};
 
 /// The handle on a running tree. Dropping it does not stop the tree.
 #[derive(Clone, Debug)]
@@ -99,6 +100,12 @@ impl Root {
     /// Actors that were killed but did not yield, and were given up on.
     pub fn orphan_count(&self) -> u64 {
         self.guardian.forest.orphan_count.load(Ordering::Relaxed)
+    }
+
+    /// Every report from now on. Lossy: a follower that is slow loses the oldest,
+    /// and is told how many.
+    pub fn reports(&self) -> broadcast::Receiver<Report> {
+        self.guardian.forest.followers.subscribe()
     }
 
     /// None if there is no supervisor at this path.

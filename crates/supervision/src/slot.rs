@@ -18,6 +18,7 @@ use tokio::time::Instant;
 use crate::ExitReason;
 use crate::incarnation::{Incarnation, Life};
 use crate::node::Node;
+use crate::report::Followers;
 use crate::shell::Starting;
 use crate::supervisor::{Message, Watcher};
 
@@ -27,6 +28,7 @@ pub(crate) struct Forest {
     /// Taken for reading by every change, for writing by the view.
     pub(crate) gate: RwLock<()>,
     pub(crate) orphan_count: AtomicU64,
+    pub(crate) followers: Followers,
 }
 
 #[derive(Debug)]
@@ -267,9 +269,13 @@ impl Slot {
     pub(crate) fn find(self: &Arc<Self>, path: &str) -> Option<Arc<Slot>> {
         let mut slot = Arc::clone(self);
         for id in path.split('/') {
-            slot = slot.children().into_iter().find(|child| child.node.id() == id)?;
+            slot = slot.child(id)?;
         }
         Some(slot)
+    }
+
+    pub(crate) fn child(&self, id: &str) -> Option<Arc<Self>> {
+        self.lock()?.slots.values().find(|child| child.node.id() == id).cloned()
     }
 
     pub(crate) fn last_exit(&self) -> Option<ExitReason> {
