@@ -4,7 +4,7 @@
 //! snapshot. Nothing here is locked.
 
 use std::fmt;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -12,11 +12,25 @@ use ractor::ActorRef;
 
 use crate::incarnation::{Incarnation, Life};
 
+/// Reading the clock twice costs as much as half of an empty message. So after
+/// a message that took no longer than this, the next few are not timed.
+const SHORT: Duration = Duration::from_micros(1);
+
+/// A short message stands for so many.
+const TIMED_ONE_IN: u64 = 8;
+
+/// A message this long stands for itself only.
+const LONG: Duration = Duration::from_millis(10);
+
 /// Of one incarnation.
 #[derive(Debug, Default)]
 pub(crate) struct Figures {
     handled: AtomicU64,
     busy_ns: AtomicU64,
+    /// Messages until the next that is timed.
+    untimed: AtomicU64,
+    /// Whether that one stands for those before it too.
+    is_sampled: AtomicBool,
     bytes: AtomicU64,
     /// Counted by the mailbox, over all incarnations.
     sent: OnceLock<Arc<AtomicU64>>,
@@ -32,9 +46,17 @@ impl Figures {
         let _ = self.sent.set(Arc::clone(sent));
     }
 
-    /// Called by the actor only, so what it writes it may read first.
-    pub(crate) fn take_message(&self) {
+    /// Whether to time this message. Called by the actor only, so what it writes
+    /// it may read first.
+    pub(crate) fn take_message(&self) -> bool {
         add(&self.handled, 1);
+        self.take_from_mailbox();
+        let untimed = self.untimed.load(Ordering::Relaxed);
+        self.untimed.store(untimed.saturating_sub(1), Ordering::Relaxed);
+        untimed == 0
+    }
+
+    fn take_from_mailbox(&self) {
         let Some(sent) = self.sent.get() else { return };
         let sent = sent.load(Ordering::Relaxed);
         let taken = self.taken.load(Ordering::Relaxed);
@@ -48,8 +70,14 @@ impl Figures {
         self.taken.store((taken + 1).min(sent), Ordering::Relaxed);
     }
 
+    /// How long a message that was timed has taken.
     pub(crate) fn was_busy(&self, time: Duration) {
-        add(&self.busy_ns, time.as_nanos() as u64);
+        let stands_for_many = self.is_sampled.load(Ordering::Relaxed) && time < LONG;
+        let weight = if stands_for_many { TIMED_ONE_IN } else { 1 };
+        add(&self.busy_ns, time.as_nanos() as u64 * weight);
+        let is_short = time <= SHORT;
+        self.is_sampled.store(is_short, Ordering::Relaxed);
+        self.untimed.store(if is_short { TIMED_ONE_IN - 1 } else { 0 }, Ordering::Relaxed);
     }
 
     pub(crate) fn handled(&self) -> u64 {

@@ -51,21 +51,23 @@ pub(crate) async fn catch<F: Future>(
     .await
 }
 
-/// As `catch`; `busy` is told how long each poll took, waiting left out.
+/// As `catch`, and how long it took, waiting left out; nothing if it is not to
+/// be timed.
 pub(crate) async fn catch_timed<F: Future>(
     span: &Span,
     mut future: Pin<&mut F>,
-    busy: impl Fn(Duration),
-) -> Result<F::Output, ExitReason> {
-    poll_fn(|context| {
-        let begin = Instant::now();
+    is_timed: bool,
+) -> (Result<F::Output, ExitReason>, Duration) {
+    let mut time = Duration::ZERO;
+    poll_fn(move |context| {
+        let begin = is_timed.then(Instant::now);
         let poll = AssertUnwindSafe(|| future.as_mut().poll(context));
         let polled = span.in_scope(|| catch_unwind(poll));
-        busy(begin.elapsed());
+        time += begin.map_or(Duration::ZERO, |begin| begin.elapsed());
         match polled {
-            Ok(Poll::Ready(output)) => Poll::Ready(Ok(output)),
+            Ok(Poll::Ready(output)) => Poll::Ready((Ok(output), time)),
             Ok(Poll::Pending) => Poll::Pending,
-            Err(payload) => Poll::Ready(Err(reason(payload.as_ref()))),
+            Err(payload) => Poll::Ready((Err(reason(payload.as_ref())), time)),
         }
     })
     .await

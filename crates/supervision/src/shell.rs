@@ -115,12 +115,14 @@ impl<A: Actor> Actor for Shell<A> {
             // the supervisor would wait with it.
             tokio::task::yield_now().await;
         }
-        incarnation.figures.take_message();
+        let is_timed = incarnation.figures.take_message();
         let future = pin!(held.actor.handle(myself, message, &mut held.state));
-        let result = panics::catch_timed(&incarnation.span, future, |time| {
+        let future = panics::catch_timed(&incarnation.span, future, is_timed);
+        let (result, time) = future.await;
+        if is_timed {
             incarnation.figures.was_busy(time);
-        });
-        outcome(incarnation, result.await)
+        }
+        outcome(incarnation, result)
     }
 
     async fn handle_supervisor_evt(

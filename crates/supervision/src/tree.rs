@@ -48,7 +48,8 @@ pub struct NodeView {
     pub uptime_ms: u64,
     /// Messages handled by this incarnation.
     pub handled: u64,
-    /// Time that this incarnation spent in handling them, waiting left out.
+    /// Time that this incarnation spent in handling them, waiting left out. Of
+    /// messages of a microsecond one in eight is timed, so it is an estimate.
     pub busy_us: u64,
     /// Messages sent through the mailbox and not yet taken.
     pub mailbox_depth: u64,
