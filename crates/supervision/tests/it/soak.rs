@@ -21,7 +21,6 @@ const KILLS_PER_TICK: usize = 10;
 /// loses none as long as these are few.
 const UNANSWERED_MAX: u64 = 300;
 const SNAPSHOT_EVERY: usize = 20;
-const WARM_UP: Duration = Duration::from_secs(2);
 const MANY: Intensity = Intensity::new(usize::MAX, Duration::from_secs(1));
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -113,19 +112,21 @@ impl Tally {
     }
 
     fn kill_some(&self, root: &Root) -> u64 {
-        let mut count = 0;
-        for _ in 0..KILLS_PER_TICK {
-            let number = rand::random_range(0..CHILDREN);
-            let child = &self.children[number];
-            let is_allowed = self.unanswered.load(Ordering::SeqCst) < UNANSWERED_MAX;
-            if is_allowed && !child.is_down.swap(true, Ordering::SeqCst) {
-                self.unanswered.fetch_add(1, Ordering::SeqCst);
-                child.kills.fetch_add(1, Ordering::SeqCst);
-                root.kill(&format!("kids/{number}")).unwrap();
-                count += 1;
-            }
+        let numbers = (0..KILLS_PER_TICK).map(|_| rand::random_range(0..CHILDREN));
+        numbers.filter(|number| self.kill(root, *number)).count() as u64
+    }
+
+    /// Not if it is down already, or too many are.
+    fn kill(&self, root: &Root, number: usize) -> bool {
+        let child = &self.children[number];
+        let is_allowed = self.unanswered.load(Ordering::SeqCst) < UNANSWERED_MAX;
+        if !is_allowed || child.is_down.swap(true, Ordering::SeqCst) {
+            return false;
         }
-        count
+        self.unanswered.fetch_add(1, Ordering::SeqCst);
+        child.kills.fetch_add(1, Ordering::SeqCst);
+        root.kill(&format!("kids/{number}")).unwrap();
+        true
     }
 }
 
@@ -146,7 +147,7 @@ pub(crate) async fn soak(time: Duration) -> String {
     let (follower, _handle) =
         Follower::spawn(None, Follower, (Arc::clone(&tally), reports)).await.unwrap();
 
-    kill_for(WARM_UP, &root, &tally).await;
+    kill_all_once(&root, &tally).await;
     let before = resident_bytes();
     let kills = kill_for(time, &root, &tally).await;
     let after = resident_bytes();
@@ -165,6 +166,16 @@ pub(crate) async fn soak(time: Duration) -> String {
     follower.stop(None);
     root.stop().await;
     text
+}
+
+/// So that what a restart costs for good, if anything, is in the baseline.
+async fn kill_all_once(root: &Root, tally: &Tally) {
+    for number in 0..CHILDREN {
+        while !tally.kill(root, number) {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    }
+    kill_for(Duration::from_secs(1), root, tally).await;
 }
 
 /// Returns the number of kills, when all have been answered.
