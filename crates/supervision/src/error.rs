@@ -6,6 +6,10 @@ use crate::ExitReason;
 pub enum StartError {
     #[error("child {id} is already started")]
     AlreadyStarted { id: String },
+    /// It has ended or been terminated, and its supervisor keeps it:
+    /// `restart_child` starts it.
+    #[error("child {id} is already present")]
+    AlreadyPresent { id: String },
     #[error("the supervisor already has its maximum of {max} children")]
     AtCapacity { max: usize },
     #[error("{path} could not be started: {reason}")]
@@ -14,6 +18,25 @@ pub enum StartError {
     NotRunning,
     #[error("invalid child {id:?}: {why}")]
     Invalid { id: String, why: &'static str },
+}
+
+/// Why a supervisor did not do what it was asked to do with one child.
+#[derive(Debug, thiserror::Error)]
+pub enum ChildError {
+    #[error("no such child: {id}")]
+    NotFound { id: String },
+    #[error("child {id} is running")]
+    Running { id: String },
+    #[error("child {id} is being restarted")]
+    Restarting { id: String },
+    #[error("{path} could not be started: {reason}")]
+    Failed { path: String, reason: ExitReason },
+    /// What has ended there is forgotten, so there is nothing to restart or
+    /// delete.
+    #[error("the supervisor is dynamic")]
+    Dynamic,
+    #[error("the supervisor is not running")]
+    NotRunning,
 }
 
 #[derive(Debug, thiserror::Error)]

@@ -6,7 +6,7 @@
 //! incarnation is over when the last owner lets go.
 
 use std::fmt;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, LazyLock, OnceLock, Weak};
 
 use dashmap::DashMap;
@@ -14,6 +14,7 @@ use ractor::{ActorCell, ActorId};
 use tracing::Span;
 
 use crate::ExitReason;
+use crate::figures::Figures;
 use crate::flag::Flag;
 
 /// Lets a task find the life of its owner, of which it has only the ractor
@@ -36,7 +37,7 @@ pub(crate) struct Incarnation {
     crash: OnceLock<ExitReason>,
     has_started: AtomicBool,
     is_killed: AtomicBool,
-    handled: AtomicU64,
+    pub(crate) figures: Figures,
 }
 
 impl Incarnation {
@@ -53,7 +54,7 @@ impl Incarnation {
             crash: OnceLock::new(),
             has_started: AtomicBool::new(false),
             is_killed: AtomicBool::new(false),
-            handled: AtomicU64::new(0),
+            figures: Figures::default(),
         }
     }
 
@@ -92,14 +93,6 @@ impl Incarnation {
 
     pub(crate) fn is_killed(&self) -> bool {
         self.is_killed.load(Ordering::SeqCst)
-    }
-
-    pub(crate) fn count_handled(&self) {
-        self.handled.fetch_add(1, Ordering::Relaxed);
-    }
-
-    pub(crate) fn handled(&self) -> u64 {
-        self.handled.load(Ordering::Relaxed)
     }
 }
 

@@ -8,7 +8,9 @@
 mod dynamic;
 mod error;
 mod exit;
+mod figures;
 mod flag;
+mod handle;
 mod incarnation;
 mod mailbox;
 mod node;
@@ -24,12 +26,18 @@ mod thread;
 mod tree;
 
 pub use dynamic::Dynamic;
-pub use error::{CallError, NoSuchPath, NotFound, StartError, Undelivered};
+pub use error::{CallError, ChildError, NoSuchPath, NotFound, StartError, Undelivered};
 pub use exit::ExitReason;
+pub use figures::{Bytes, bytes_held};
+pub use handle::SupervisorHandle;
 pub use mailbox::Mailbox;
 pub use node::{Node, dynamic, supervisor, worker};
+pub use report::Report;
 pub use root::{Root, start};
-pub use spec::{Intensity, Outline, OutlineNode, Restart, Shutdown, Strategy};
+pub use spec::{
+    AutoShutdown, Child, ChildCounts, ChildKind, ChildSpec, ChildState, Intensity, Outline,
+    OutlineNode, Restart, RestartDelay, Shutdown, Strategy,
+};
 pub use task::{Task, TaskSet, task};
 pub use thread::{Thread, owned_thread, thread};
 pub use tree::{LastExit, NodeView, Tree};

@@ -47,13 +47,20 @@ struct Shared<M> {
     id: u64,
     /// Changes after every change of `actor`.
     version: AtomicU64,
+    /// Messages that are or were in an actor's queue.
+    sent: Arc<AtomicU64>,
     actor: Mutex<Option<ActorRef<M>>>,
 }
 
 impl<M> Mailbox<M> {
     pub fn new() -> Self {
         let id = NEXT_ID.fetch_add(1, Ordering::Relaxed);
-        let shared = Shared { id, version: AtomicU64::new(0), actor: Mutex::new(None) };
+        let shared = Shared {
+            id,
+            version: AtomicU64::new(0),
+            sent: Arc::default(),
+            actor: Mutex::new(None),
+        };
         Self { shared: Arc::new(shared) }
     }
 
@@ -65,6 +72,10 @@ impl<M> Mailbox<M> {
     /// The present incarnation, for owning tasks or monitoring. Do not keep it.
     pub fn actor(&self) -> Option<ActorRef<M>> {
         self.shared.actor.lock().clone()
+    }
+
+    pub(crate) fn sent(&self) -> &Arc<AtomicU64> {
+        &self.shared.sent
     }
 
     pub(crate) fn attach(&self, actor: ActorRef<M>) {
@@ -85,6 +96,16 @@ impl<M> Mailbox<M> {
 
 impl<M: Message> Mailbox<M> {
     pub fn send(&self, message: M) -> Result<(), Undelivered> {
+        // First, so that the actor does not take more than was sent.
+        self.shared.sent.fetch_add(1, Ordering::Relaxed);
+        let result = self.deliver(message);
+        if result.is_err() {
+            self.shared.sent.fetch_sub(1, Ordering::Relaxed);
+        }
+        result
+    }
+
+    fn deliver(&self, message: M) -> Result<(), Undelivered> {
         let mut message = Some(message);
         let sent = RECENT.try_with(|recent| {
             // Borrowed only if sending should ever run code that sends.

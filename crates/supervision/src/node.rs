@@ -14,7 +14,10 @@ use crate::dynamic::Dynamic;
 use crate::incarnation::Life;
 use crate::shell::{self, Launch, Starting};
 use crate::slot::Slot;
-use crate::spec::{Intensity, Outline, OutlineNode, Restart, Shutdown, Strategy};
+use crate::spec::{
+    AutoShutdown, ChildKind, ChildSpec, Intensity, Outline, OutlineNode, Restart, RestartDelay,
+    Shutdown, Strategy,
+};
 use crate::supervisor::{self, Watcher};
 use crate::{Mailbox, StartError};
 
@@ -24,6 +27,7 @@ pub struct Node {
     id: Arc<str>,
     restart: Restart,
     shutdown: Shutdown,
+    is_significant: bool,
     start_timeout: Option<Duration>,
     kind: Kind,
 }
@@ -39,6 +43,8 @@ enum Kind {
 pub(crate) struct Group {
     pub(crate) strategy: Strategy,
     pub(crate) intensity: Intensity,
+    pub(crate) auto_shutdown: AutoShutdown,
+    pub(crate) restart_delay: RestartDelay,
     /// Rather than give up, let the failed child wait this long.
     pub(crate) cool_down: Option<Duration>,
     pub(crate) members: Members,
@@ -96,6 +102,7 @@ where
         id: id.into().into(),
         restart,
         shutdown,
+        is_significant: false,
         start_timeout: None,
         kind: Kind::Worker(Arc::new(recipe)),
     }
@@ -109,14 +116,13 @@ pub fn supervisor(
     children: impl IntoIterator<Item = Node>,
 ) -> Node {
     let members = Members::Static(children.into_iter().collect());
-    Node::of_group(id.into(), Group { strategy, intensity, cool_down: None, members })
+    Node::of_group(id.into(), Group::new(strategy, intensity, members))
 }
 
 /// A supervisor whose children come and go through the [`Dynamic`] handle.
 pub fn dynamic(id: impl Into<String>, intensity: Intensity, children: &Dynamic) -> Node {
     let members = Members::Dynamic(children.clone());
-    let strategy = Strategy::OneForOne;
-    Node::of_group(id.into(), Group { strategy, intensity, cool_down: None, members })
+    Node::of_group(id.into(), Group::new(Strategy::OneForOne, intensity, members))
 }
 
 impl Node {
@@ -125,6 +131,7 @@ impl Node {
             id: id.into(),
             restart: Restart::Permanent,
             shutdown: Shutdown::Infinity,
+            is_significant: false,
             start_timeout: None,
             kind: Kind::Supervisor(Arc::new(group)),
         }
@@ -132,11 +139,33 @@ impl Node {
 
     /// A supervisor that never escalates: past its intensity, the child that
     /// failed waits this long. No effect on a worker.
-    pub fn cool_down(mut self, time: Duration) -> Self {
+    pub fn cool_down(self, time: Duration) -> Self {
+        self.with_group(|group| group.cool_down = Some(time))
+    }
+
+    /// Whether the supervisor ends with its significant children. No effect on
+    /// a worker.
+    pub fn auto_shutdown(self, auto_shutdown: AutoShutdown) -> Self {
+        self.with_group(|group| group.auto_shutdown = auto_shutdown)
+    }
+
+    /// How long this supervisor's children wait for a restart. No effect on a
+    /// worker.
+    pub fn restart_delay(self, restart_delay: RestartDelay) -> Self {
+        self.with_group(|group| group.restart_delay = restart_delay)
+    }
+
+    fn with_group(mut self, change: impl FnOnce(&mut Group)) -> Self {
         match &mut self.kind {
             Kind::Worker(_) => {}
-            Kind::Supervisor(group) => Arc::make_mut(group).cool_down = Some(time),
+            Kind::Supervisor(group) => change(Arc::make_mut(group)),
         }
+        self
+    }
+
+    /// Its supervisor may end with it: see [`AutoShutdown`].
+    pub fn significant(mut self) -> Self {
+        self.is_significant = true;
         self
     }
 
@@ -190,6 +219,8 @@ impl Node {
             intensity: group.map(|group| group.intensity.to_string()),
             restart: self.restart.as_str(),
             shutdown: self.shutdown.to_string(),
+            significant: self.is_significant,
+            auto_shutdown: group.map(|group| group.auto_shutdown.as_str()),
             cool_down: group.and_then(|group| group.cool_down).map(|time| format!("{time:?}")),
         });
         for child in group.map_or(&[][..], Group::children) {
@@ -209,11 +240,45 @@ impl Node {
         let mut ids = HashSet::new();
         for child in self.group().map_or(&[][..], Group::children) {
             child.check()?;
+            child.check_under(
+                self.group().map_or(AutoShutdown::Never, |group| group.auto_shutdown),
+            )?;
             if !ids.insert(&child.id) {
                 return invalid(&child.id, "a sibling has the same id");
             }
         }
         Ok(())
+    }
+
+    pub(crate) fn check_under(&self, auto_shutdown: AutoShutdown) -> Result<(), StartError> {
+        let invalid = |why| Err(StartError::Invalid { id: self.id.to_string(), why });
+        match (self.is_significant, auto_shutdown, self.restart) {
+            (false, _, _) => Ok(()),
+            (true, AutoShutdown::Never, _) => invalid("significant, but auto_shutdown is never"),
+            (true, _, Restart::Permanent) => invalid("significant, but permanent"),
+            (true, _, Restart::Transient | Restart::Temporary) => Ok(()),
+        }
+    }
+
+    pub(crate) fn spec(&self) -> ChildSpec {
+        ChildSpec {
+            id: self.id.to_string(),
+            restart: self.restart,
+            shutdown: self.shutdown,
+            kind: self.child_kind(),
+            significant: self.is_significant,
+        }
+    }
+
+    pub(crate) fn child_kind(&self) -> ChildKind {
+        match self.kind {
+            Kind::Worker(_) => ChildKind::Worker,
+            Kind::Supervisor(_) => ChildKind::Supervisor,
+        }
+    }
+
+    pub(crate) fn is_significant(&self) -> bool {
+        self.is_significant
     }
 
     pub(crate) fn group(&self) -> Option<&Arc<Group>> {
@@ -251,6 +316,11 @@ impl Node {
 }
 
 impl Group {
+    fn new(strategy: Strategy, intensity: Intensity, members: Members) -> Self {
+        let (auto_shutdown, restart_delay) = (AutoShutdown::default(), RestartDelay::default());
+        Self { strategy, intensity, auto_shutdown, restart_delay, cool_down: None, members }
+    }
+
     /// Those written down; none for a dynamic supervisor.
     pub(crate) fn children(self: &Arc<Self>) -> &[Node] {
         match &self.members {

@@ -11,6 +11,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind, set_hook, take_hook};
 use std::pin::Pin;
 use std::sync::Once;
 use std::task::Poll;
+use std::time::{Duration, Instant};
 
 use tracing::Span;
 
@@ -45,6 +46,28 @@ pub(crate) async fn catch<F: Future>(
             Ok(Poll::Ready(output)) => Poll::Ready(Ok(output)),
             Ok(Poll::Pending) => Poll::Pending,
             Err(payload) => Poll::Ready(Err(reason(payload.as_ref()))),
+        }
+    })
+    .await
+}
+
+/// As `catch`, and how long it took, waiting left out; nothing if it is not to
+/// be timed.
+pub(crate) async fn catch_timed<F: Future>(
+    span: &Span,
+    mut future: Pin<&mut F>,
+    is_timed: bool,
+) -> (Result<F::Output, ExitReason>, Duration) {
+    let mut time = Duration::ZERO;
+    poll_fn(move |context| {
+        let begin = is_timed.then(Instant::now);
+        let poll = AssertUnwindSafe(|| future.as_mut().poll(context));
+        let polled = span.in_scope(|| catch_unwind(poll));
+        time += begin.map_or(Duration::ZERO, |begin| begin.elapsed());
+        match polled {
+            Ok(Poll::Ready(output)) => Poll::Ready((Ok(output), time)),
+            Ok(Poll::Pending) => Poll::Pending,
+            Err(payload) => Poll::Ready((Err(reason(payload.as_ref())), time)),
         }
     })
     .await

@@ -9,6 +9,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use tokio::runtime::Handle;
+use tokio::sync::broadcast;
 
 use crate::incarnation::Incarnation;
 use crate::node::{self, Node};
@@ -16,7 +17,7 @@ use crate::slot::{Forest, Slot};
 use crate::spec::{Intensity, Strategy};
 use crate::supervisor::{kill, purge};
 use crate::tree::Tree;
-use crate::{ExitReason, NoSuchPath, StartError, panics, task};
+use crate::{ExitReason, NoSuchPath, Report, StartError, SupervisorHandle, panics, task};
 
 /// The handle on a running tree. Dropping it does not stop the tree.
 #[derive(Clone, Debug)]
@@ -72,12 +73,7 @@ impl Root {
     /// Kills a worker or a supervisor with all below it, as if from outside: it
     /// counts as a failure. Nothing if it is down at the moment.
     pub fn kill(&self, path: &str) -> Result<(), NoSuchPath> {
-        let root = self.root();
-        let slot = match &root {
-            Some(root) if root.node.id() == path => Some(Arc::clone(root)),
-            Some(root) => root.find(path),
-            None => None,
-        };
+        let slot = self.find(path);
         let slot = slot.ok_or_else(|| NoSuchPath { path: path.to_owned() })?;
         if let Some(watch) = kill(&slot) {
             task::spawn_detached(&self.runtime, watch);
@@ -104,6 +100,22 @@ impl Root {
     /// Actors that were killed but did not yield, and were given up on.
     pub fn orphan_count(&self) -> u64 {
         self.guardian.forest.orphan_count.load(Ordering::Relaxed)
+    }
+
+    /// Every report from now on. Lossy: a follower that is slow loses the oldest,
+    /// and is told how many.
+    pub fn reports(&self) -> broadcast::Receiver<Report> {
+        self.guardian.forest.followers.subscribe()
+    }
+
+    /// None if there is no supervisor at this path.
+    pub fn supervisor(&self, path: &str) -> Option<SupervisorHandle> {
+        SupervisorHandle::new(self.find(path)?, self.runtime.clone())
+    }
+
+    fn find(&self, path: &str) -> Option<Arc<Slot>> {
+        let root = self.root()?;
+        if root.node.id() == path { Some(root) } else { root.find(path) }
     }
 
     fn root(&self) -> Option<Arc<Slot>> {

@@ -84,6 +84,7 @@ impl<A: Actor> Actor for Shell<A> {
         };
         let address = mailbox.map(|mailbox| {
             let id = myself.get_id();
+            incarnation.figures.begin(mailbox.sent());
             mailbox.attach(myself);
             Attached { mailbox, id }
         });
@@ -108,15 +109,20 @@ impl<A: Actor> Actor for Shell<A> {
         held: &mut Held<A>,
     ) -> Result<(), ActorProcessingErr> {
         let incarnation = &held.life.incarnation;
-        if incarnation.handled() == 0 {
+        if incarnation.figures.handled() == 0 {
             // ractor has just told the supervisor of the start, and tokio keeps
             // that wake-up for this thread alone. Should the handler block,
             // the supervisor would wait with it.
             tokio::task::yield_now().await;
         }
-        incarnation.count_handled();
+        let is_timed = incarnation.figures.take_message();
         let future = pin!(held.actor.handle(myself, message, &mut held.state));
-        outcome(incarnation, panics::catch(&incarnation.span, future).await)
+        let future = panics::catch_timed(&incarnation.span, future, is_timed);
+        let (result, time) = future.await;
+        if is_timed {
+            incarnation.figures.was_busy(time);
+        }
+        outcome(incarnation, result)
     }
 
     async fn handle_supervisor_evt(

@@ -15,11 +15,12 @@ use parking_lot::{Mutex, RwLock};
 use ractor::{ActorId, ActorRef};
 use tokio::time::Instant;
 
+use crate::ExitReason;
 use crate::incarnation::{Incarnation, Life};
 use crate::node::Node;
+use crate::report::Followers;
 use crate::shell::Starting;
 use crate::supervisor::{Message, Watcher};
-use crate::{ExitReason, StartError};
 
 /// What all slots of one tree share.
 #[derive(Debug, Default)]
@@ -27,6 +28,7 @@ pub(crate) struct Forest {
     /// Taken for reading by every change, for writing by the view.
     pub(crate) gate: RwLock<()>,
     pub(crate) orphan_count: AtomicU64,
+    pub(crate) followers: Followers,
 }
 
 #[derive(Debug)]
@@ -267,17 +269,17 @@ impl Slot {
     pub(crate) fn find(self: &Arc<Self>, path: &str) -> Option<Arc<Slot>> {
         let mut slot = Arc::clone(self);
         for id in path.split('/') {
-            slot = slot.children().into_iter().find(|child| child.node.id() == id)?;
+            slot = slot.child(id)?;
         }
         Some(slot)
     }
 
-    pub(crate) fn last_exit(&self) -> Option<ExitReason> {
-        self.facts.lock().last_exit.as_ref().map(|exit| exit.reason.clone())
+    pub(crate) fn child(&self, id: &str) -> Option<Arc<Self>> {
+        self.lock()?.slots.values().find(|child| child.node.id() == id).cloned()
     }
 
-    pub(crate) fn failed(&self, reason: ExitReason) -> StartError {
-        StartError::Failed { path: self.path.to_string(), reason }
+    pub(crate) fn last_exit(&self) -> Option<ExitReason> {
+        self.facts.lock().last_exit.as_ref().map(|exit| exit.reason.clone())
     }
 
     pub(crate) fn lock(&self) -> Option<parking_lot::MutexGuard<'_, Table>> {

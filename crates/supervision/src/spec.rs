@@ -6,9 +6,10 @@ use std::time::Duration;
 use serde::Serialize;
 
 /// When a child that has exited is started again.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Restart {
     /// Always.
+    #[default]
     Permanent,
     /// After an abnormal exit only: an error, a panic, a kill.
     Transient,
@@ -29,12 +30,75 @@ pub enum Shutdown {
 }
 
 /// Which siblings share the fate of a failed child.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Strategy {
+    #[default]
     OneForOne,
     OneForAll,
     /// The failed child and those started after it.
     RestForOne,
+}
+
+/// When a supervisor ends because its significant children have: transient
+/// ones that ended well, temporary ones that ended.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum AutoShutdown {
+    /// It has no significant children.
+    #[default]
+    Never,
+    AnySignificant,
+    AllSignificant,
+}
+
+/// How long a failed child waits for its restart.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum RestartDelay {
+    /// 0, 10, 50, 250 ms … 5 s less up to half at random.
+    #[default]
+    Backoff,
+    /// Not at all, as in OTP.
+    None,
+}
+
+/// A child as its supervisor has it, without what starts it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ChildSpec {
+    pub id: String,
+    pub restart: Restart,
+    pub shutdown: Shutdown,
+    pub kind: ChildKind,
+    pub significant: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ChildKind {
+    Worker,
+    Supervisor,
+}
+
+/// One of a supervisor's children at one moment.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Child {
+    pub id: String,
+    pub state: ChildState,
+    pub kind: ChildKind,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ChildState {
+    Running,
+    Restarting,
+    /// OTP's `undefined`: ended or terminated, and kept.
+    Stopped,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ChildCounts {
+    /// All children, running or not.
+    pub specs: usize,
+    pub active: usize,
+    pub supervisors: usize,
+    pub workers: usize,
 }
 
 /// More than `restarts` in `period`, and the supervisor gives up.
@@ -42,6 +106,19 @@ pub enum Strategy {
 pub struct Intensity {
     pub restarts: usize,
     pub period: Duration,
+}
+
+/// For a worker.
+impl Default for Shutdown {
+    fn default() -> Self {
+        Self::Timeout(Duration::from_secs(5))
+    }
+}
+
+impl Default for Intensity {
+    fn default() -> Self {
+        Self::new(1, Duration::from_secs(5))
+    }
 }
 
 impl Intensity {
@@ -71,6 +148,9 @@ pub struct OutlineNode {
     pub restart: &'static str,
     /// `brutal_kill`, `infinity`, or a time.
     pub shutdown: String,
+    pub significant: bool,
+    /// None for a worker.
+    pub auto_shutdown: Option<&'static str>,
     /// What the supervisor does instead of giving up: a time, if it does.
     pub cool_down: Option<String>,
 }
@@ -91,6 +171,16 @@ impl Strategy {
             Self::OneForOne => "one_for_one",
             Self::OneForAll => "one_for_all",
             Self::RestForOne => "rest_for_one",
+        }
+    }
+}
+
+impl AutoShutdown {
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Never => "never",
+            Self::AnySignificant => "any_significant",
+            Self::AllSignificant => "all_significant",
         }
     }
 }

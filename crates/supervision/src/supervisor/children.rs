@@ -8,11 +8,19 @@ use tokio::sync::oneshot;
 use tokio_util::task::AbortOnDropHandle;
 
 use super::restart::Backoff;
-use crate::StartError;
 use crate::node::Node;
 use crate::slot::Slot;
+use crate::{ChildError, StartError};
 
 pub(crate) type StartReply = oneshot::Sender<Result<(), StartError>>;
+pub(crate) type ChildReply = oneshot::Sender<Result<(), ChildError>>;
+
+/// Who has asked for a start.
+#[derive(Debug)]
+pub(crate) enum Asked {
+    Start(StartReply),
+    Restart(ChildReply),
+}
 
 #[derive(Debug)]
 pub(crate) struct Child {

@@ -19,6 +19,7 @@ use crate::incarnation::Life;
 use crate::node::{Group, Node};
 use crate::shell::{self, Launch, Starting};
 use crate::slot::Slot;
+use crate::spec::Child;
 use crate::{ExitReason, Mailbox, StartError};
 
 mod children;
@@ -28,6 +29,7 @@ mod round;
 mod state;
 mod stop;
 
+use children::ChildReply;
 pub(crate) use state::State;
 pub(crate) use stop::{end, kill, purge};
 
@@ -60,6 +62,18 @@ pub(crate) enum Message {
     TerminateChild {
         id: Arc<str>,
         reply: oneshot::Sender<bool>,
+    },
+    RestartChild {
+        id: Arc<str>,
+        reply: ChildReply,
+    },
+    DeleteChild {
+        id: Arc<str>,
+        reply: ChildReply,
+    },
+    /// In start order.
+    WhichChildren {
+        reply: oneshot::Sender<Vec<Child>>,
     },
 }
 
@@ -131,13 +145,7 @@ impl Actor for Supervisor {
         message: Message,
         state: &mut State,
     ) -> Result<(), ActorProcessingErr> {
-        match message {
-            Message::RoundEnded { round, outcome } => state.round_ended(round, outcome),
-            Message::ChildEnded { key } => state.child_ended(key),
-            Message::ChildGivenUp { key, generation } => state.child_given_up(key, generation),
-            Message::StartChild { node, reply } => state.start_child(*node, reply),
-            Message::TerminateChild { id, reply } => state.terminate_child(&id, reply),
-        }
+        state.request(message);
         Ok(())
     }
 

@@ -10,14 +10,14 @@ use ractor::{ActorId, ActorRef};
 use tokio::time::Instant;
 use tokio_util::task::AbortOnDropHandle;
 
-use super::children::{Children, Phase, StartReply};
+use super::children::{Asked, Child, Children, Phase};
 use super::restart::Window;
 use super::round::{self, Failure, Plan, Slotted};
 use super::{Args, Context, Message, end};
 use crate::incarnation::Life;
 use crate::node::Group;
 use crate::slot::{Slot, Standing};
-use crate::spec::{Restart, Strategy};
+use crate::spec::{AutoShutdown, Restart, RestartDelay, Strategy};
 use crate::{ExitReason, StartError, report, task};
 
 #[derive(Debug)]
@@ -28,6 +28,8 @@ pub(crate) struct State {
     window: Window,
     pub(super) rounds: BTreeMap<u64, Round>,
     next_round: u64,
+    /// Requests that wait until a round or an end is over.
+    pub(super) deferred: Vec<Message>,
     /// Held by every task of ours too, so that none of them is left when a
     /// successor starts.
     pub(super) life: Arc<Life>,
@@ -39,8 +41,8 @@ pub(super) struct Round {
     pub(super) keys: Vec<u64>,
     /// Children of this round that ended again before it was over.
     exits: Vec<(u64, ExitReason, Duration)>,
-    /// Whoever asked for the child, if it is its first start.
-    pub(super) reply: Option<StartReply>,
+    /// Whoever asked for the child, if this is no restart.
+    pub(super) asked: Option<Asked>,
 }
 
 impl State {
@@ -68,7 +70,24 @@ impl State {
             children,
             rounds: BTreeMap::new(),
             next_round: 1,
+            deferred: Vec::new(),
             life,
+        }
+    }
+
+    pub(super) fn request(&mut self, message: Message) {
+        match message {
+            Message::RoundEnded { round, outcome } => self.round_ended(round, outcome),
+            Message::ChildEnded { key } => self.child_ended(key),
+            Message::ChildGivenUp { key, generation } => self.child_given_up(key, generation),
+            Message::StartChild { node, reply } => self.start_child(*node, reply),
+            Message::TerminateChild { id, reply } => self.terminate_child(id, reply),
+            Message::RestartChild { id, reply } => self.restart_child(id, reply),
+            Message::DeleteChild { id, reply } => self.delete_child(id, reply),
+            Message::WhichChildren { reply } => {
+                // The caller may have gone.
+                let _ = reply.send(self.which_children());
+            }
         }
     }
 
@@ -147,7 +166,12 @@ impl State {
         }
         let key = child.slot.key;
         match &child.phase {
-            Phase::Up => self.failed_or_finished(key, reason, uptime),
+            Phase::Up => match self.start_in_turn() {
+                // As in OTP, a start that was asked for is no part of a group
+                // restart; that comes after it.
+                Some(round) => round.exits.push((key, reason, uptime)),
+                None => self.failed_or_finished(key, reason, uptime),
+            },
             Phase::InRound { round } => match self.rounds.get_mut(round) {
                 Some(current) if incarnation.round == *round => {
                     current.exits.push((key, reason, uptime));
@@ -184,8 +208,30 @@ impl State {
         if is_restarted {
             self.failed(key, uptime);
         } else {
+            let is_significant = child.slot.node.is_significant();
             self.end_child(key, None);
+            if is_significant && self.ends_without_significant() {
+                self.stop_myself("a significant child has ended");
+            }
         }
+    }
+
+    /// Asked after a significant child has ended.
+    fn ends_without_significant(&self) -> bool {
+        let is_active = |child: &Child| match child.phase {
+            Phase::Up | Phase::InRound { .. } => child.slot.node.is_significant(),
+            Phase::Ending { .. } | Phase::Down => false,
+        };
+        match self.group.auto_shutdown {
+            AutoShutdown::Never => false,
+            AutoShutdown::AnySignificant => true,
+            AutoShutdown::AllSignificant => !self.children.from(0).any(is_active),
+        }
+    }
+
+    fn start_in_turn(&mut self) -> Option<&mut Round> {
+        let is_group = self.group.strategy != Strategy::OneForOne;
+        self.rounds.values_mut().find(|round| is_group && round.asked.is_some())
     }
 
     /// One restart more, unless that is one too many.
@@ -198,7 +244,10 @@ impl State {
             // The caller may have gone.
             let _ = successor.reply.send(Err(StartError::AlreadyStarted { id }));
         }
-        let backoff = child.backoff.next(uptime);
+        let backoff = match self.group.restart_delay {
+            RestartDelay::Backoff => child.backoff.next(uptime),
+            RestartDelay::None => Duration::ZERO,
+        };
         let delay = match (is_within, self.group.cool_down) {
             (true, _) => backoff,
             (false, Some(time)) => {
@@ -244,11 +293,11 @@ impl State {
         mut keys: Vec<u64>,
         mut replaced: Vec<AbortOnDropHandle<()>>,
         delay: Duration,
-        reply: Option<StartReply>,
+        asked: Option<Asked>,
     ) {
         let round = self.next_round;
         self.next_round += 1;
-        let is_first = reply.is_some();
+        let is_first = asked.is_some();
         let mut slots = Vec::with_capacity(keys.len());
         keys.retain(|key| {
             let Some(child) = self.children.get_mut(*key) else { return false };
@@ -272,7 +321,7 @@ impl State {
             let _ = context.actor.send_message(Message::RoundEnded { round, outcome });
             drop(life);
         });
-        self.rounds.insert(round, Round { task, keys, exits: Vec::new(), reply });
+        self.rounds.insert(round, Round { task, keys, exits: Vec::new(), asked });
     }
 
     pub(super) fn round_ended(&mut self, round: u64, outcome: Result<(), Failure>) {
@@ -286,13 +335,15 @@ impl State {
                 return;
             }
         };
-        if let Some(reply) = round.reply {
-            if let Some((key, reason)) = failure {
-                return self.first_start_failed(key, reason, reply);
+        if let Some(asked) = round.asked {
+            match failure {
+                Some((key, reason)) => self.asked_start_failed(key, reason, asked),
+                None => {
+                    self.set_up(&round.keys);
+                    // A caller that has gone does not want its child less.
+                    asked.started();
+                }
             }
-            // A caller that has gone does not want its child less.
-            let _ = reply.send(Ok(()));
-            self.set_up(&round.keys);
         } else {
             self.forget_temporary(&round.keys);
             self.set_up(&round.keys);
@@ -309,6 +360,7 @@ impl State {
                 self.failed_or_finished(key, reason, uptime);
             }
         }
+        self.resume();
     }
 
     fn set_up(&mut self, keys: &[u64]) {

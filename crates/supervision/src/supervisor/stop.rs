@@ -24,10 +24,13 @@ pub(crate) async fn end(slot: &Arc<Slot>, then: Standing) {
     match running {
         Some(incarnation) => {
             slot.set_standing(Standing::Stopping);
-            ask(slot, &incarnation).await;
+            let overrun = ask(slot, &incarnation).await;
             purge(slot).await;
             if let Some(crash) = incarnation.crash() {
                 report::shutdown_error(slot, crash);
+            } else if let Some(time) = overrun {
+                let reason = format_args!("killed, not stopped within {time:?}");
+                report::shutdown_error(slot, &reason);
             }
             slot.infer_exit(&incarnation);
         }
@@ -37,17 +40,18 @@ pub(crate) async fn end(slot: &Arc<Slot>, then: Standing) {
     slot.set_standing(then);
 }
 
-async fn ask(slot: &Slot, incarnation: &Incarnation) {
+/// Returns the time it was given, if that was not enough.
+async fn ask(slot: &Slot, incarnation: &Incarnation) -> Option<Duration> {
     incarnation.is_asked_to_stop.set();
-    let Some(cell) = incarnation.cell() else { return };
+    let cell = incarnation.cell()?;
     // A worker cannot be asked before it has started. A supervisor can, and
     // then stops in order those of its children that had been.
     let is_supervisor = slot.table.is_some();
     if !is_supervisor && !incarnation.has_started() {
-        return;
+        return None;
     }
     let limit = match slot.node.shutdown_kind() {
-        Shutdown::BrutalKill => return,
+        Shutdown::BrutalKill => return None,
         Shutdown::Timeout(time) => Some(time),
         Shutdown::Infinity => None,
     };
@@ -61,12 +65,11 @@ async fn ask(slot: &Slot, incarnation: &Incarnation) {
         }
     };
     match limit {
-        None => stopped.await,
-        Some(time) => {
-            if tokio::time::timeout(time, stopped).await.is_err() {
-                report::shutdown_error(slot, &format_args!("killed, not stopped within {time:?}"));
-            }
+        None => {
+            stopped.await;
+            None
         }
+        Some(time) => tokio::time::timeout(time, stopped).await.err().map(|_| time),
     }
 }
 

@@ -6,14 +6,17 @@
     reason = "helpers of tests are not in #[test] functions"
 )]
 
-mod cost;
+mod auto_shutdown;
 mod dynamic;
 mod escalation;
+mod figures;
 mod mailbox;
+mod operations;
 mod order;
 mod probe;
 mod report;
 mod restart;
+mod soak;
 mod storm;
 mod strategy;
 mod task;
