@@ -36,17 +36,17 @@ async fn an_idle_shape_outlives_the_journal_files_of_others() {
         names.min().unwrap()
     };
     let before = first_file();
-    let mut id = 0;
-    // What the idle shape was registered at goes with the first file.
-    wait::until("the first journal file to go", Duration::from_secs(60), async || {
-        id += 1;
+    // Three files and a bit; then it is the compactor's turn.
+    for block in 1..=15 {
         let insert = format!(
-            "INSERT INTO busy SELECT {id} * 1000 + i, repeat('x', 200) FROM generate_series(1, 500) i"
+            "INSERT INTO busy SELECT {block} * 1000 + i, repeat('x', 200)
+             FROM generate_series(1, 500) i"
         );
         site.db.run(&insert).await;
-        (first_file() > before).then_some(())
-    })
-    .await;
+    }
+    // What the idle shape was registered at goes with the first file.
+    let gone = async || (first_file() > before).then_some(());
+    wait::until("the first journal file to go", Duration::from_secs(60), gone).await;
     site.server.kill9();
     site.server.launch();
     site.server.active().await;
